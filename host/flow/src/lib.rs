@@ -1,0 +1,14 @@
+//! The decisions of a Tidemill dataflow, apart from the world: what a key is and who owns it, how far
+//! time has come, which windows a row belongs to and when they are finished.
+//!
+//! Nothing here does I/O, reads a clock, draws a random number or starts a thread. Time and rows come
+//! in, decisions go out; whoever drives the decisions, the host or a test, supplies the rest.
+
+pub mod accumulators;
+pub mod aggregation;
+pub mod batch;
+pub mod groups;
+pub mod key;
+pub mod schema;
+pub mod watermark;
+pub mod window;
