@@ -36,10 +36,8 @@ pub struct Rows<'a> {
     pub keys: &'a Keys,
     /// Their event times; `None` where there are no windows of event time.
     pub times: Option<&'a [i64]>,
-    /// The watermark of their channel before each, where one of them is behind it.
+    /// The watermark before each, where one of them is behind it.
     pub watermarks: Option<&'a [i64]>,
-    /// The combined watermark of the other channels.
-    pub watermark_of_others: i64,
 }
 
 /// What becomes of a run of rows.
@@ -192,8 +190,7 @@ impl Aggregation {
     }
 
     fn watermark_before(&self, rows: &Rows<'_>, row: usize) -> i64 {
-        let on_channel = rows.watermarks.map_or(WATERMARK_MIN, |w| w[row].min(rows.watermark_of_others));
-        self.watermark.max(on_channel)
+        self.watermark.max(rows.watermarks.map_or(WATERMARK_MIN, |w| w[row]))
     }
 
     /// Whether a window with the slice in it ends before the watermark and hasn't fired: it mustn't see the row,
@@ -386,12 +383,7 @@ mod tests {
             let key: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)));
             let keys = Keys::of(&[&key], rows.len());
             let watermarks = self.source.observe(&times);
-            let input = Rows {
-                keys: &keys,
-                times: Some(&times),
-                watermarks: watermarks.as_deref(),
-                watermark_of_others: WATERMARK_MAX,
-            };
+            let input = Rows { keys: &keys, times: Some(&times), watermarks: watermarks.as_deref() };
             let mut from = 0;
             while from < rows.len() {
                 let assigned = self.aggregation.assign(&input, from);

@@ -69,6 +69,23 @@ impl Batch {
         }
     }
 
+    /// The batch on a channel among others that have come no further than `watermark`: what counts for its
+    /// rows is the minimum.
+    #[must_use]
+    pub fn held_back_to(mut self, watermark: i64) -> Batch {
+        self.watermarks = self.watermarks.map(|own| own.iter().map(|w| watermark.min(*w)).collect::<Vec<_>>().into());
+        self
+    }
+
+    /// The columns at these indices, in this order, over the same rows.
+    ///
+    /// # Panics
+    /// When there is no such column, or the schema isn't theirs.
+    pub fn project(&self, columns: &[usize], schema: &arrow_schema::SchemaRef) -> Batch {
+        let columns = columns.iter().map(|&c| self.columns.column(c).clone()).collect();
+        self.with_columns(columns, schema.clone())
+    }
+
     /// `length` rows from `offset` on, without a copy.
     ///
     /// # Panics

@@ -1,0 +1,90 @@
+//! `tidemill inspect`: what a component is.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Value, json};
+use tidemill::plugin::{Output, Plugin, Runtime};
+use tidemill_flow::schema::Schema;
+
+use super::exit::Exit;
+
+/// The arguments of `tidemill inspect`.
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// The component, a .wasm file
+    component: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &InspectArgs, cache: &Path) -> Result<(), Exit> {
+    let path = args.component.display();
+    let bytes = std::fs::read(&args.component).map_err(|e| Exit::usage(format!("cannot read {path}: {e}")))?;
+    let runtime = Runtime::new(cache).map_err(Exit::failure)?;
+    let executor = super::run::control_plane()?;
+    let plugin = executor.block_on(runtime.load(&bytes));
+    let plugin = plugin.map_err(|e| Exit::usage(format!("{path} can't be used as an operator: {e}")))?;
+    if args.json {
+        println!("{:#}", as_json(&plugin));
+    } else {
+        print!("{}", as_text(&plugin));
+    }
+    Ok(())
+}
+
+fn as_text(plugin: &Plugin) -> String {
+    let about = plugin.description();
+    let (output, fields) = output(&about.output);
+    let list = |schema: &Schema| match schema.is_empty() {
+        true => "none".to_owned(),
+        false => schema.fields().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let imports = if plugin.imports().is_empty() { "none".to_owned() } else { plugin.imports().join(", ") };
+    let inputs: String = about.inputs.iter().map(|i| format!("reads    {}\n", list(i))).collect();
+    let gives = match fields {
+        None => output.to_owned(),
+        Some(fields) => format!("{output}: {}", list(fields)),
+    };
+    format!(
+        "operator {} {}\nworld    {}\n{inputs}gives    {gives}\nstate    {}\nimports  {imports}\nsize     {} bytes\n\
+         digest   sha256:{}\n",
+        about.name,
+        about.version,
+        plugin.world().name(),
+        list(&about.state),
+        plugin.size_bytes(),
+        plugin.digest()
+    )
+}
+
+fn as_json(plugin: &Plugin) -> Value {
+    let about = plugin.description();
+    let fields = |schema: &Schema| -> Value {
+        let field = |f: &tidemill_flow::schema::Field| {
+            json!({ "name": f.name, "type": f.field_type.name(), "nullable": f.nullable })
+        };
+        schema.fields().iter().map(field).collect()
+    };
+    let (output, returned) = output(&about.output);
+    json!({
+        "name": about.name,
+        "version": about.version,
+        "world": plugin.world().name(),
+        "inputs": about.inputs.iter().map(fields).collect::<Value>(),
+        "output": { "rows": output, "fields": returned.map(fields) },
+        "state": fields(&about.state),
+        "imports": plugin.imports(),
+        "size_bytes": plugin.size_bytes(),
+        "sha256": plugin.digest(),
+    })
+}
+
+fn output(output: &Output) -> (&'static str, Option<&Schema>) {
+    match output {
+        Output::Same => ("some of the rows as they are", None),
+        Output::Extended(schema) => ("the rows with these fields added or replaced", Some(schema)),
+        Output::Replaced(schema) => ("rows of these fields", Some(schema)),
+    }
+}

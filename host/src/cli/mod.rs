@@ -1,0 +1,81 @@
+//! The commands. Each is one file; this one is the table of contents.
+
+mod build;
+mod exit;
+mod inspect;
+mod new;
+mod progress;
+mod run;
+mod summary;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use exit::Exit;
+
+/// Run streams through operators compiled to WebAssembly.
+#[derive(Debug, Parser)]
+#[command(name = "tidemill", version, about, long_about = None)]
+pub(crate) struct Arguments {
+    /// Where compiled components are kept; default: `tidemill` in the user's cache folder
+    #[arg(long, global = true, value_name = "FOLDER")]
+    cache: Option<PathBuf>,
+    /// What to log, as in `info` or `tidemill=debug`; default: warnings
+    #[arg(long, global = true, value_name = "FILTER", env = "TIDEMILL_LOG")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a project for an operator in Rust
+    New(new::NewArgs),
+    /// Build the components of operators in Rust
+    Build(build::BuildArgs),
+    /// Show what a component is, reads, gives and needs
+    Inspect(inspect::InspectArgs),
+    /// Run a pipeline in the foreground, until its input ends or Ctrl-C
+    Run(run::RunArgs),
+}
+
+/// Runs a command and says how it ended.
+pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    let result = start_logging(arguments.log.as_deref()).and_then(|()| {
+        let cache = arguments.cache.unwrap_or_else(default_cache);
+        match arguments.command {
+            Command::New(new) => create(&new),
+            Command::Build(build) => build::run(build),
+            Command::Inspect(inspect) => inspect::run(&inspect, &cache),
+            Command::Run(run) => run::run(&run, &cache),
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.report(),
+    }
+}
+
+fn create(args: &new::NewArgs) -> Result<(), Exit> {
+    let project = new::run(args, std::path::Path::new("")).map_err(Exit::usage)?;
+    let folder = project.display();
+    println!("made {folder}; now: cd {folder} && cargo test && tidemill build && tidemill run pipeline.toml");
+    Ok(())
+}
+
+fn start_logging(filter: Option<&str>) -> Result<(), Exit> {
+    let filter = filter.unwrap_or("warn");
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|e| Exit::usage(format!("`{filter}` is no filter of log lines: {e}")))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    Ok(())
+}
+
+fn default_cache() -> PathBuf {
+    let folder = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let base = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
+    base.unwrap_or_else(std::env::temp_dir).join("tidemill")
+}

@@ -1,0 +1,14 @@
+//! Tidemill: a stream processing host whose operators are WebAssembly components.
+//!
+//! The way of a row through the house is the order of its rooms: [`log`] reads, [`formats`] decodes, [`worker`]
+//! drives the decisions of `tidemill-flow`, [`plugin`] calls the operators, [`sink`] writes. [`pipeline`] is what
+//! the user typed and what it means; [`telemetry`] counts.
+
+pub mod formats;
+pub mod log;
+pub mod pipeline;
+pub mod plugin;
+pub mod sink;
+pub mod telemetry;
+pub mod toolchain;
+pub mod worker;

@@ -1,0 +1,138 @@
+//! Every key that a pipeline file may have, in one place.
+//!
+//! Readers may ask only for the keys listed here, the file may have only these, suggestions come from
+//! here, and a test holds `docs/pipeline-file.md` against this page.
+
+/// The keys of one kind of table.
+#[derive(Debug)]
+pub(super) struct Keys {
+    /// The heading under which the reference page describes them.
+    pub(super) heading: &'static str,
+    /// The key whose value decides which others belong, where there is one.
+    pub(super) decided_by: &'static str,
+    /// The keys.
+    pub(super) keys: &'static [Key],
+}
+
+/// A key, and the cases of the table that it belongs to.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    /// Empty: all.
+    pub(super) cases: &'static [&'static str],
+}
+
+impl Keys {
+    pub(super) fn find(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + Clone {
+        self.keys.iter().map(|key| key.name)
+    }
+}
+
+const fn any(name: &'static str) -> Key {
+    Key { name, cases: &[] }
+}
+
+const fn only(name: &'static str, cases: &'static [&'static str]) -> Key {
+    Key { name, cases }
+}
+
+pub(super) static PIPELINE: Keys = Keys {
+    heading: "## The top level",
+    decided_by: "",
+    keys: &[
+        any("name"),
+        any("parallelism"),
+        any("dead_letters"),
+        any("late"),
+        any("sources"),
+        any("operators"),
+        any("sinks"),
+    ],
+};
+
+pub(super) static SOURCE: Keys = Keys {
+    heading: "## Sources: `[sources.<id>]`",
+    decided_by: "type",
+    keys: &[
+        any("type"),
+        only("path", &["files"]),
+        only("format", &["files", "stdin"]),
+        only("csv", &["files", "stdin"]),
+        only("event_time", &["files", "stdin"]),
+        only("fields", &["files", "stdin"]),
+        only("events", &["nexmark"]),
+        only("events_per_second", &["nexmark"]),
+        only("out_of_orderness", &["nexmark"]),
+        only("partitions", &["nexmark"]),
+        only("seed", &["nexmark"]),
+        only("pace", &["nexmark"]),
+    ],
+};
+
+pub(super) static SOURCE_CSV: Keys = Keys {
+    heading: "### `csv` of a source",
+    decided_by: "",
+    keys: &[any("delimiter"), any("header"), any("null")],
+};
+
+pub(super) static EVENT_TIME: Keys =
+    Keys { heading: "### `event_time`", decided_by: "", keys: &[any("field"), any("out_of_orderness")] };
+
+pub(super) static FIELD: Keys = Keys {
+    heading: "### `fields`",
+    decided_by: "type",
+    keys: &[any("type"), any("path"), any("nullable"), only("unit", &["timestamp"])],
+};
+
+pub(super) static OPERATOR: Keys = Keys {
+    heading: "## Operators: `[operators.<id>]`",
+    decided_by: "",
+    keys: &[
+        any("component"),
+        any("input"),
+        any("inputs"),
+        any("settings"),
+        any("memory"),
+        any("call_timeout"),
+        any("key"),
+        any("window"),
+        any("parallelism"),
+    ],
+};
+
+pub(super) static WINDOW: Keys = Keys {
+    heading: "### `window`",
+    decided_by: "type",
+    keys: &[
+        any("type"),
+        only("size", &["tumbling", "hopping"]),
+        only("slide", &["hopping"]),
+        only("offset", &["tumbling", "hopping"]),
+    ],
+};
+
+pub(super) static SINK: Keys = Keys {
+    heading: "## Sinks: `[sinks.<id>]`",
+    decided_by: "type",
+    keys: &[
+        any("type"),
+        any("input"),
+        only("path", &["files"]),
+        any("format"),
+        any("fields"),
+        any("timestamps"),
+        any("csv"),
+    ],
+};
+
+pub(super) static SINK_CSV: Keys =
+    Keys { heading: "### `csv` of a sink", decided_by: "", keys: &[any("delimiter"), any("header")] };
+
+/// All of them, in the order of the reference page.
+#[cfg(test)]
+pub(super) static ALL: [&Keys; 9] =
+    [&PIPELINE, &SOURCE, &SOURCE_CSV, &EVENT_TIME, &FIELD, &OPERATOR, &WINDOW, &SINK, &SINK_CSV];

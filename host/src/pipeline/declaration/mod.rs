@@ -1,0 +1,170 @@
+//! The pipeline file: TOML text in, a [`Declaration`] out, or every error in it with its line.
+//!
+//! The text becomes a tree that remembers where each value stands (`table`, `value`), the sections become typed
+//! things whose references to one another are resolved (`source`, `operator`, `sink`), and the whole is
+//! checked as a graph (`graph`). The tree is walked by hand: serde's tagged enums lose the places of
+//! their values, and an error without its line is half an error.
+//!
+//! Nothing here does I/O. Paths are as written; they are meant relative to the pipeline file. What only
+//! the components can tell (fields, types, whether a key fits) is checked later, by whoever has loaded
+//! them, who reports in the same form: see [`Declaration::problems`].
+
+mod errors;
+mod file;
+mod format;
+mod graph;
+mod ids;
+mod keys;
+mod operator;
+mod paths;
+mod sink;
+mod source;
+mod suggest;
+mod table;
+#[cfg(test)]
+mod tests;
+mod units;
+mod value;
+mod window;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+pub use errors::{Errors, Problems};
+pub use file::{File, Place, Span, Spanned};
+pub use format::{CsvDecl, FormatDecl, TimestampDecl};
+pub use ids::Upstream;
+pub use operator::Operator;
+pub use sink::{Sink, SinkKind};
+pub(crate) use suggest::hint;
+pub use source::{Decoding, EventTime, FieldDecl, Nexmark, Pace, Source, SourceKind};
+pub use tidemill_flow::window::Windows;
+
+use ids::Ids;
+use table::Table;
+use value::Value;
+
+/// A key group is the smallest share of the work, and there are 720: a task beyond that would own none.
+const PARALLELISM_MAX: i64 = 720;
+
+/// Some ten thousand operators. References are looked up one by one, in time that grows with the square.
+const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// A pipeline as its file declares it: every reference leads somewhere, nothing goes in a circle, and
+/// everything is read by something.
+#[derive(Clone, Debug)]
+pub struct Declaration {
+    /// The file that says all this.
+    pub file: File,
+    /// The pipeline's name.
+    pub name: Spanned<String>,
+    /// Tasks per stage; `None`: as many as there are cores.
+    pub parallelism: Option<NonZeroUsize>,
+    /// Where rejected rows go.
+    pub dead_letters: Spanned<PathBuf>,
+    /// Where late rows go that no sink reads.
+    pub late: Spanned<PathBuf>,
+    /// The sources, in the order of the file.
+    pub sources: Vec<Source>,
+    /// The operators, in the order of the file.
+    pub operators: Vec<Operator>,
+    /// The sinks, in the order of the file.
+    pub sinks: Vec<Sink>,
+    /// Every operator once, after all those that it reads; the order of the file if that will do.
+    pub order: Vec<usize>,
+}
+
+/// Reads a pipeline file.
+///
+/// `file_name` only stands in messages.
+///
+/// # Errors
+/// All that is wrong with the file, in its order.
+pub fn parse(file_name: &str, text: &str) -> Result<Declaration, Errors> {
+    let problems = Problems::new(File::new(file_name, text));
+    if text.len() > FILE_BYTES_MAX {
+        let megabytes = text.len() >> 20;
+        problems.report(Span::default(), format!("the file has {megabytes} MiB; a pipeline fits into one"));
+        return problems.settle(None);
+    }
+    let declaration =
+        table::tree(text, &problems).and_then(|tree| read(&Table::root(tree.get_ref(), &problems)));
+    problems.settle(declaration)
+}
+
+fn read(root: &Table<'_>) -> Option<Declaration> {
+    root.check_keys(None);
+    let name = root.required("name", |v| v.id());
+    let parallelism = root.optional("parallelism", |v| v.count(PARALLELISM_MAX));
+    let dead_letters = root.optional("dead_letters", |v| v.path());
+    let late = root.optional("late", |v| v.path());
+
+    let sections = [needed(root, "sources"), root.get("operators"), needed(root, "sinks")];
+    let sections = sections.map(|section| section.and_then(|value| value.table_of_names()));
+    let [sources, operators, sinks] =
+        sections.each_ref().map(|s| s.as_ref().map_or(Vec::new(), Table::values));
+    let ids = Ids::collect(&sources, &operators, &sinks);
+
+    let sources: Vec<_> = sources.iter().map(source::read).collect();
+    let operators: Vec<_> = operators.iter().map(|section| operator::read(section, &ids)).collect();
+    let sinks: Vec<_> = sinks.iter().map(|section| sink::read(section, &ids)).collect();
+
+    let order = graph::check(root.problems(), &ids, &operators, &sinks);
+    let defaults = |kind: &str| {
+        name.as_ref().map(|name| Spanned::new(format!("{}.{kind}.jsonl", name.value).into(), name.span))
+    };
+    let dead_letters = dead_letters.and_then(|path| path.or_else(|| defaults("dead-letters")));
+    let late = late.and_then(|path| path.or_else(|| defaults("late")));
+    paths::check(root.problems(), &dead_letters, &late, &sources, &sinks);
+
+    Some(Declaration {
+        file: root.problems().file().clone(),
+        name: name?,
+        parallelism: parallelism?,
+        dead_letters: dead_letters?,
+        late: late?,
+        sources: sources.into_iter().collect::<Option<_>>()?,
+        operators: operators.into_iter().map(|(_, operator)| operator).collect::<Option<_>>()?,
+        sinks: sinks.into_iter().map(|(_, sink)| sink).collect::<Option<_>>()?,
+        order: order?,
+    })
+}
+
+/// The sources or the sinks; a pipeline has one of each at least.
+fn needed<'a>(root: &'a Table<'_>, key: &'static str) -> Option<Value<'a>> {
+    let section = root.get(key);
+    if section.is_none_or(|section| section.is_empty_table()) {
+        let span = section.map_or(root.span(), |section| section.span());
+        root.problems().report(span, format!("the pipeline has no {key}; add a section [{key}.<id>]"));
+    }
+    section
+}
+
+impl Declaration {
+    /// Where in the file a thing stands: `pipeline.toml:14:9`.
+    pub fn place(&self, at: impl Into<Span>) -> Place {
+        self.file.place(at)
+    }
+
+    /// An empty list to which later checks add what they find wrong with this file.
+    ///
+    /// ```ignore
+    /// let problems = declaration.problems();
+    /// for field in unknown_fields {
+    ///     problems.report(field, format!("operator `clean` emits no field `{}`", field.value));
+    /// }
+    /// problems.settle(Some(plan))
+    /// ```
+    pub fn problems(&self) -> Problems {
+        Problems::new(self.file.clone())
+    }
+
+    /// What the file calls a source, an operator or its late rows: `by-origin.late`.
+    pub fn upstream_name(&self, upstream: Upstream) -> String {
+        match upstream {
+            Upstream::Source(at) => self.sources[at].id.value.clone(),
+            Upstream::Operator(at) => self.operators[at].id.value.clone(),
+            Upstream::Late(at) => format!("{}.late", self.operators[at].id.value),
+        }
+    }
+}

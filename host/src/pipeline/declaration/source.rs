@@ -1,0 +1,272 @@
+//! `[sources.<id>]`: where rows come from.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use tidemill_flow::schema::FieldType;
+
+use super::file::Spanned;
+use super::format::{self, FormatDecl, TimestampDecl};
+use super::keys;
+use super::table::Table;
+use super::value::Value;
+
+/// What the Nexmark generator emits unless told otherwise.
+const EVENTS_PER_SECOND_DEFAULT: u64 = 10_000;
+
+/// More partitions than the most parallel pipeline has tasks would stand idle.
+const PARTITIONS_MAX: i64 = 720;
+
+/// A named source of rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its name, unique in the file.
+    pub id: Spanned<String>,
+    /// Where its rows come from.
+    pub kind: SourceKind,
+}
+
+/// Where a source's rows come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// Files, read from the first line to the last.
+    Files {
+        /// Valid glob patterns, relative to the pipeline file.
+        paths: Vec<Spanned<String>>,
+        /// How their bytes are rows.
+        decoding: Decoding,
+    },
+    /// The standard input of the process.
+    Stdin {
+        /// How its bytes are rows.
+        decoding: Decoding,
+    },
+    /// The events of the Nexmark benchmark, made up on the spot.
+    Nexmark(Nexmark),
+}
+
+/// How bytes are rows, and when those happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoding {
+    /// The format.
+    pub format: FormatDecl,
+    /// What tells a row's event time; `None`: rows have none.
+    pub event_time: Option<EventTime>,
+    /// The declared fields; empty: the fields are those that operators ask for.
+    pub fields: Vec<FieldDecl>,
+}
+
+/// Where a row's event time stands, and how disordered rows are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventTime {
+    /// The field; if it is among the declared ones it is a timestamp.
+    pub field: Spanned<String>,
+    /// How far a row may lag behind the latest one before it, in milliseconds.
+    pub out_of_orderness_ms: i64,
+}
+
+/// A field that the file declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldDecl {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// The type of its values.
+    pub field_type: FieldType,
+    /// The names that lead to it, from the outermost; never empty, and a single one for CSV.
+    pub path: Vec<String>,
+    /// For a timestamp, how it is written; `None`: each value tells.
+    pub unit: Option<TimestampDecl>,
+    /// Whether a value may be absent.
+    pub nullable: bool,
+}
+
+/// What the Nexmark generator makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nexmark {
+    /// How many events; `None`: endless.
+    pub events_count: Option<u64>,
+    /// How many there are in a second of event time.
+    pub events_per_second: u64,
+    /// How far they are shuffled, in milliseconds of event time.
+    pub out_of_orderness_ms: i64,
+    /// Over how many partitions they are spread.
+    pub partitions_count: NonZeroUsize,
+    /// Equal seeds make equal events.
+    pub seed: u64,
+    /// How fast they come.
+    pub pace: Pace,
+}
+
+/// How fast generated events come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As fast as they are taken.
+    None,
+    /// Each when its event time has passed since the start, as in life.
+    EventTime,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Files,
+    Stdin,
+    Nexmark,
+}
+
+const KINDS: [(&str, Kind); 3] = [("files", Kind::Files), ("stdin", Kind::Stdin), ("nexmark", Kind::Nexmark)];
+
+const PACES: [(&str, Pace); 2] = [("none", Pace::None), ("event-time", Pace::EventTime)];
+
+/// The source that a section declares.
+pub(super) fn read(section: &Value<'_>) -> Option<Source> {
+    let table = section.table(&keys::SOURCE)?;
+    let kind = table.required("type", |v| v.choice(&KINDS));
+    table.check_keys(kind.map(|(name, _)| name));
+    let kind = match kind?.1 {
+        Kind::Files => read_files(&table),
+        Kind::Stdin => read_decoding(&table, None).map(|decoding| SourceKind::Stdin { decoding }),
+        Kind::Nexmark => read_nexmark(&table).map(SourceKind::Nexmark),
+    };
+    Some(Source { id: section.key(), kind: kind? })
+}
+
+fn read_files(table: &Table<'_>) -> Option<SourceKind> {
+    let paths = table.required("path", |v| v.one_or_more(read_glob));
+    let plain =
+        paths.as_ref().and_then(|paths| format::of_extensions(paths.iter().map(|p| Path::new(p.as_str()))));
+    // That the format can't be told from a path with errors is no error of its own.
+    if paths.is_none() && table.get("format").is_none() {
+        read_event_time_and_fields(table, false);
+        return None;
+    }
+    let decoding = read_decoding(table, plain);
+    Some(SourceKind::Files { paths: paths?, decoding: decoding? })
+}
+
+fn read_glob(value: Value<'_>) -> Option<Spanned<String>> {
+    let path = value.name()?;
+    match glob::Pattern::new(&path) {
+        Ok(_) => Some(path),
+        Err(error) => value.refuse(format!("\"{}\" is not a glob pattern: {}", path.value, error.msg)),
+    }
+}
+
+fn read_decoding(table: &Table<'_>, plain: Option<&'static str>) -> Option<Decoding> {
+    let format = format::of_source(table, plain);
+    let flat = matches!(format, Some(FormatDecl::Csv(_)));
+    let (event_time, fields) = read_event_time_and_fields(table, flat);
+    Some(Decoding { format: format?, event_time: event_time?, fields: fields? })
+}
+
+type EventTimeAndFields = (Option<Option<EventTime>>, Option<Vec<FieldDecl>>);
+
+fn read_event_time_and_fields(table: &Table<'_>, flat: bool) -> EventTimeAndFields {
+    let fields = table.or("fields", Vec::new(), |value| {
+        let table = value.table_of_names()?;
+        // Each is read before any is judged: all their errors count.
+        let fields: Vec<_> = table.values().into_iter().map(|value| read_field(value, flat)).collect();
+        fields.into_iter().collect()
+    });
+    let event_time = table.optional("event_time", |value| {
+        let table = value.table(&keys::EVENT_TIME)?;
+        table.check_keys(None);
+        let field = table.required("field", |v| is_timestamp(v, fields.as_deref().unwrap_or_default()));
+        let out_of_orderness_ms = table.or("out_of_orderness", 0, |v| v.duration_ms());
+        Some(EventTime { field: field?, out_of_orderness_ms: out_of_orderness_ms? })
+    });
+    (event_time, fields)
+}
+
+/// The name of a field that isn't declared to be anything but a timestamp.
+fn is_timestamp(value: Value<'_>, fields: &[FieldDecl]) -> Option<Spanned<String>> {
+    let name = value.name()?;
+    match fields.iter().find(|field| field.name == name) {
+        Some(field) if field.field_type != FieldType::Timestamp => value.refuse(format!(
+            "the field `{}` is declared as {}, expected timestamp",
+            name.value, field.field_type
+        )),
+        _ => Some(name),
+    }
+}
+
+/// `dep_delay = "integer"`, or a table that says more.
+fn read_field(value: Value<'_>, flat: bool) -> Option<FieldDecl> {
+    let name = read_field_name(value);
+    if value.is_text() {
+        let (field_type, name) = (read_type(value), name?);
+        let path = vec![name.value.clone()];
+        return Some(FieldDecl { name, field_type: field_type?, path, unit: None, nullable: true });
+    }
+    if !value.is_table() {
+        return value.mismatch("the name of a type or table");
+    }
+    let table = value.table(&keys::FIELD)?;
+    let field_type = table.required("type", read_type);
+    table.check_keys(field_type.map(FieldType::name));
+    let path = table.optional("path", |v| read_path(v, flat));
+    let nullable = table.or("nullable", true, |v| v.boolean());
+    let unit = table.or("unit", None, read_unit);
+    let name = name?;
+    let path = path?.unwrap_or_else(|| vec![name.value.clone()]);
+    Some(FieldDecl { name, field_type: field_type?, path, unit: unit?, nullable: nullable? })
+}
+
+fn read_field_name(value: Value<'_>) -> Option<Spanned<String>> {
+    let name = value.key();
+    if name.is_empty() || name.starts_with('$') {
+        let message = "a field's name must not be empty or begin with `$`, which the host's own fields do";
+        value.problems().report(&name, message);
+        return None;
+    }
+    Some(name)
+}
+
+fn read_type(value: Value<'_>) -> Option<FieldType> {
+    value
+        .choice(&FieldType::ALL.map(|field_type| (field_type.name(), field_type)))
+        .map(|(_, field_type)| field_type)
+}
+
+fn read_unit(value: Value<'_>) -> Option<Option<TimestampDecl>> {
+    let [a, b, c, d, e] = TimestampDecl::NAMES.map(|(name, unit)| (name, Some(unit)));
+    value.choice(&[("auto", None), a, b, c, d, e]).map(|(_, unit)| unit)
+}
+
+fn read_path(value: Value<'_>, flat: bool) -> Option<Vec<String>> {
+    let path: Vec<_> = if value.is_text() {
+        value.name()?.split('.').map(str::to_owned).collect()
+    } else if value.is_array() {
+        value.array(|v| Some(v.name()?.value))?
+    } else {
+        return value.mismatch("text or array");
+    };
+    if path.iter().any(String::is_empty) {
+        return value
+            .refuse("has an empty name between its dots; write an array of names if a name has a dot");
+    }
+    if flat && path.len() > 1 {
+        let column = path.join(".");
+        return value.refuse(format!(
+            "CSV has no values within values; for the column \"{column}\" write [\"{column}\"]"
+        ));
+    }
+    Some(path)
+}
+
+fn read_nexmark(table: &Table<'_>) -> Option<Nexmark> {
+    let number = |v: Value<'_>, min| v.integer(min, i64::MAX).map(i64::unsigned_abs);
+    let events_count = table.optional("events", |v| number(v, 1));
+    let events_per_second = table.or("events_per_second", EVENTS_PER_SECOND_DEFAULT, |v| number(v, 1));
+    let out_of_orderness_ms = table.or("out_of_orderness", 0, |v| v.duration_ms());
+    let partitions_count = table.or("partitions", NonZeroUsize::MIN, |v| v.count(PARTITIONS_MAX));
+    let seed = table.or("seed", 42, |v| number(v, 0));
+    let pace = table.or("pace", Pace::None, |v| v.choice(&PACES).map(|(_, pace)| pace));
+    Some(Nexmark {
+        events_count: events_count?,
+        events_per_second: events_per_second?,
+        out_of_orderness_ms: out_of_orderness_ms?,
+        partitions_count: partitions_count?,
+        seed: seed?,
+        pace: pace?,
+    })
+}

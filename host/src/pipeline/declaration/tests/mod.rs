@@ -1,0 +1,6 @@
+//! What the pipeline file promises.
+
+mod chaos;
+mod page;
+mod refusals;
+mod whole;

@@ -1,0 +1,8 @@
+//! Pipelines: what the user typed ([`declaration`]), then what it means ([`plan::Plan`]). It is checked once
+//! ([`check`]) and then trusted.
+
+pub mod check;
+pub mod declaration;
+mod fields;
+pub mod plan;
+pub mod stages;

@@ -1,0 +1,25 @@
+//! The contract as wasmtime sees it: generated from `wit/`, one module a world, with shared types.
+
+#![allow(missing_docs, unreachable_pub, clippy::all)]
+
+pub mod transform {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "transform-operator",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        exports: { default: async },
+    });
+}
+
+pub mod aggregate {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "aggregate-operator",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        exports: { default: async },
+        with: {
+            "tidemill:operator/types": super::transform::tidemill::operator::types,
+            "tidemill:operator/telemetry": super::transform::tidemill::operator::telemetry,
+        },
+    });
+}

@@ -1,0 +1,88 @@
+//! The wasmtime engine: one for the process, with every setting that the sandbox rests on.
+
+use std::path::Path;
+use std::time::Duration;
+
+use wasmtime::component::HasSelf;
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::bindings::transform::TransformOperator;
+use super::cache::Cache;
+use super::failure::LoadError;
+use super::guest::Guest;
+
+/// How often running guests are looked at. A guest that runs longer without returning yields its thread.
+pub(super) const TICK: Duration = Duration::from_millis(5);
+
+/// The most memory that one guest may have, whatever its pipeline asks for.
+const MEMORY_MAX_BYTES: usize = 4 << 30;
+/// Instances at once: tasks times operators. A component of one core module takes three core instances,
+/// one memory and two tables; a reservation costs address space, not memory.
+const INSTANCES_MAX: u32 = 1000;
+
+/// The compiler of components, and what compiled components share. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime {
+    pub(super) engine: Engine,
+    pub(super) linker: wasmtime::component::Linker<Guest>,
+    pub(super) cache: Cache,
+}
+
+impl Runtime {
+    /// A runtime that keeps compiled components in the folder `cache`, which it makes.
+    ///
+    /// # Errors
+    /// When the folder can't be made, or the machine lacks the address space for the instances.
+    pub fn new(cache: &Path) -> Result<Self, LoadError> {
+        let engine = Engine::new(&config()).map_err(|e| LoadError::new(format!("cannot set up wasmtime: {e:#}")))?;
+        let mut linker = wasmtime::component::Linker::new(&engine);
+        TransformOperator::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)
+            .map_err(|e| LoadError::new(format!("cannot set up wasmtime: {e:#}")))?;
+        let cache = Cache::new(cache, &engine)?;
+        tick(&engine);
+        Ok(Self { engine, linker, cache })
+    }
+}
+
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        // Operators of this contract are plain functions. Without the machinery for concurrent ones a call
+        // costs a third.
+        .concurrency_support(false)
+        // A guest that doesn't return is interrupted. Part of every compiled artifact.
+        .epoch_interruption(true)
+        // Replaying the same input gives the same bytes.
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        // Nothing that operators need; each is surface.
+        .wasm_memory64(false)
+        .wasm_tail_call(false)
+        // Multi-memory stays on: components with adapter modules inside make the compiler panic without it.
+        .max_wasm_stack(512 << 10)
+        .async_stack_size(2 << 20)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(INSTANCES_MAX)
+        .total_core_instances(3 * INSTANCES_MAX)
+        .total_memories(INSTANCES_MAX)
+        .total_tables(2 * INSTANCES_MAX)
+        .total_stacks(INSTANCES_MAX)
+        .max_memory_size(MEMORY_MAX_BYTES);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+/// Advances the engine's epoch until the engine is gone. A thread of its own: on the executor it would wait
+/// behind the very guests that it is there to interrupt.
+fn tick(engine: &Engine) {
+    let weak = engine.weak();
+    let ticker = move || {
+        while let Some(engine) = weak.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(TICK);
+        }
+    };
+    std::thread::Builder::new().name("tidemill-epoch".into()).spawn(ticker).expect("a thread can be started");
+}

@@ -1,0 +1,318 @@
+//! From a file's bytes to a [`Plugin`]: recognized, checked against the contract, compiled, described.
+//!
+//! The checks come before the compiler, as they cost less than a millisecond and their messages can say
+//! what to do.
+
+use std::sync::{Arc, LazyLock};
+
+use sha2::{Digest, Sha256};
+use tidemill_flow::schema::Schema;
+use wasmtime::Store;
+use wit_component::DecodedWasm;
+use wit_parser::{Resolve, WorldId, WorldItem, WorldKey};
+
+use super::bindings::{aggregate::AggregateOperatorPre, transform::TransformOperatorPre};
+use super::description::{self, Description, Output};
+use super::engine::Runtime;
+use super::failure::LoadError;
+use super::guest::{Guest, Limits};
+use super::instance;
+
+/// Larger files are refused before they are looked at. A Python operator has 18 MiB.
+const COMPONENT_BYTES_MAX: usize = 256 << 20;
+
+static CONTRACT: LazyLock<(Resolve, wit_parser::PackageId)> = LazyLock::new(|| {
+    let mut resolve = Resolve::default();
+    let package = resolve
+        .push_str("operator.wit", include_str!("../../../wit/operator.wit"))
+        .expect("the contract parses, as the bindings were generated from it");
+    (resolve, package)
+});
+
+/// The kind of operator that a component is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// Each row becomes no row, one or several.
+    Transform,
+    /// Rows are folded into an accumulator for each group.
+    Aggregate,
+    /// All rows of a finished window at once.
+    Window,
+    /// Pairs of rows.
+    Join,
+    /// Rows in order, with state and timers.
+    Process,
+}
+
+impl World {
+    const ALL: [World; 5] = [Self::Transform, Self::Aggregate, Self::Window, Self::Join, Self::Process];
+
+    /// The world's name in the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transform => "transform-operator",
+            Self::Aggregate => "aggregate-operator",
+            Self::Window => "window-operator",
+            Self::Join => "join-operator",
+            Self::Process => "process-operator",
+        }
+    }
+
+    /// The interface that a component of this world exports beside `lifecycle`.
+    fn interface(self) -> &'static str {
+        match self {
+            Self::Transform => "transform",
+            Self::Aggregate => "aggregate",
+            Self::Window => "window",
+            Self::Join => "join",
+            Self::Process => "keyed-process",
+        }
+    }
+
+    fn id(self) -> WorldId {
+        let (resolve, package) = &*CONTRACT;
+        resolve.select_world(&[*package], Some(self.name())).expect("the contract has this world")
+    }
+}
+
+/// A component that can be run as an operator. Cheap to clone.
+#[derive(Clone)]
+pub struct Plugin {
+    pub(super) runtime: Runtime,
+    pub(super) code: Code,
+    about: Arc<About>,
+}
+
+struct About {
+    world: World,
+    description: Description,
+    imports: Vec<String>,
+    digest: String,
+    size_bytes: usize,
+}
+
+#[derive(Clone)]
+pub(super) enum Code {
+    Transform(TransformOperatorPre<Guest>),
+    Aggregate(AggregateOperatorPre<Guest>),
+}
+
+impl Plugin {
+    /// The world that it implements.
+    pub fn world(&self) -> World {
+        self.about.world
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> &Description {
+        &self.about.description
+    }
+
+    /// The interfaces that it imports.
+    pub fn imports(&self) -> &[String] {
+        &self.about.imports
+    }
+
+    /// The SHA-256 of its file, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.about.digest
+    }
+
+    /// The size of its file, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        self.about.size_bytes
+    }
+}
+
+impl Runtime {
+    /// Loads a component from the bytes of a `.wasm` file.
+    ///
+    /// # Errors
+    /// When it isn't a component, implements no world of the contract or one that this version doesn't run,
+    /// imports more than its world gives, or describes itself inconsistently.
+    pub async fn load(&self, bytes: &[u8]) -> Result<Plugin, LoadError> {
+        let (world, imports) = recognize(bytes)?;
+        let digest = hex(&Sha256::digest(bytes));
+        let component = self.cache.component(&self.engine, &digest, bytes);
+        let component = component.map_err(|e| LoadError::new(format!("it can't be compiled: {e:#}")))?;
+        let pre = self.linker.instantiate_pre(&component);
+        let pre = pre.map_err(|e| LoadError::new(format!("it can't be linked: {e:#}")))?;
+        let broken = |e: wasmtime::Error| LoadError::new(format!("it can't be linked: {e:#}"));
+        let code = match world {
+            World::Transform => Code::Transform(TransformOperatorPre::new(pre).map_err(broken)?),
+            World::Aggregate => Code::Aggregate(AggregateOperatorPre::new(pre).map_err(broken)?),
+            World::Window | World::Join | World::Process => {
+                return Err(LoadError::new(format!(
+                    "it is a {}, which this version doesn't run yet; it runs {} and {}",
+                    world.name(),
+                    World::Transform.name(),
+                    World::Aggregate.name()
+                )));
+            }
+        };
+        let description = self.describe(&code).await?;
+        check_description(world, &description)?;
+        let about = About { world, description, imports, digest, size_bytes: bytes.len() };
+        Ok(Plugin { runtime: self.clone(), code, about: Arc::new(about) })
+    }
+
+    async fn describe(&self, code: &Code) -> Result<Description, LoadError> {
+        let mut store = self.store("describe", Limits::default());
+        instance::begin_call(&mut store);
+        match code {
+            Code::Transform(pre) => match pre.instantiate_async(&mut store).await {
+                Ok(guest) => guest.tidemill_operator_lifecycle().call_describe(&mut store).await,
+                Err(error) => Err(error),
+            }
+            .map(description::of_transform),
+            Code::Aggregate(pre) => match pre.instantiate_async(&mut store).await {
+                Ok(guest) => guest.tidemill_operator_lifecycle().call_describe(&mut store).await,
+                Err(error) => Err(error),
+            }
+            .map(description::of_aggregate),
+        }
+        .map_err(|e| LoadError::new(format!("it failed to describe itself: {}", instance::failure(&store, &e))))?
+    }
+
+    pub(super) fn store(&self, operator: &str, limits: Limits) -> Store<Guest> {
+        let mut store = Store::new(&self.engine, Guest::new(operator, limits));
+        store.limiter(|guest| guest);
+        store.set_hostcall_fuel(super::guest::COPIED_BYTES_MAX);
+        store.epoch_deadline_callback(|mut context| {
+            let go_on = context.data_mut().tick();
+            Ok(if go_on { wasmtime::UpdateDeadline::Yield(1) } else { wasmtime::UpdateDeadline::Interrupt })
+        });
+        store
+    }
+}
+
+/// The world that a component implements, and what it imports.
+fn recognize(bytes: &[u8]) -> Result<(World, Vec<String>), LoadError> {
+    if bytes.len() > COMPONENT_BYTES_MAX {
+        let (size, limit) = (bytes.len() >> 20, COMPONENT_BYTES_MAX >> 20);
+        return Err(LoadError::new(format!("it has {size} MiB; a component may have {limit} MiB")));
+    }
+    match bytes.get(..8) {
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
+            return Err(LoadError::new(
+                "it is a core module, not a component; `tidemill build` makes the component of a Rust project, \
+                 `wasm-tools component new` that of a module with the contract's bindings",
+            ));
+        }
+        Some([0, b'a', b's', b'm', ..]) => {}
+        _ => return Err(LoadError::new("it isn't a WebAssembly file")),
+    }
+    let (resolve, world) = match wit_component::decode(bytes) {
+        Ok(DecodedWasm::Component(resolve, world)) => (resolve, world),
+        Ok(DecodedWasm::WitPackage(..)) => {
+            return Err(LoadError::new("it is a package of WIT text, not a component with code"));
+        }
+        Err(error) => return Err(LoadError::new(format!("it isn't a valid component: {error:#}"))),
+    };
+    let names = |items: &mut dyn Iterator<Item = (&WorldKey, &WorldItem)>| -> Vec<String> {
+        items.map(|(key, _)| resolve.name_world_key(key)).collect()
+    };
+    let imports = names(&mut resolve.worlds[world].imports.iter());
+    let exports = names(&mut resolve.worlds[world].exports.iter());
+    let world = world_of(&exports)?;
+    check_imports(world, &imports)?;
+    let (contract, _) = &*CONTRACT;
+    wit_component::targets(contract, world.id(), bytes).map_err(|e| {
+        LoadError::new(format!(
+            "it exports `{}`, but not with the contract's functions and types ({e:#}); rebuild it against {}",
+            name_of(world.interface()),
+            package_name()
+        ))
+    })?;
+    Ok((world, imports))
+}
+
+fn world_of(exports: &[String]) -> Result<World, LoadError> {
+    let implemented = World::ALL.into_iter().filter(|w| exports.contains(&name_of(w.interface())));
+    let implemented: Vec<World> = implemented.collect();
+    match *implemented {
+        [world] => return Ok(world),
+        [] => {}
+        _ => {
+            let names: Vec<String> = implemented.iter().map(|w| name_of(w.interface())).collect();
+            return Err(LoadError::new(format!(
+                "it exports {}; an operator exports one of them: make a component of each",
+                quoted(&names)
+            )));
+        }
+    }
+    let other_version = exports.iter().find(|e| e.starts_with("tidemill:operator/"));
+    Err(LoadError::new(match other_version {
+        Some(export) => format!(
+            "it exports `{export}`, which isn't an operator of {}, the contract of this host; rebuild it with the SDK \
+             of the host's version",
+            package_name()
+        ),
+        None => format!(
+            "it exports {}, but an operator exports `{}` and one of {}; is it an operator at all?",
+            if exports.is_empty() { "nothing".into() } else { quoted(exports) },
+            name_of("lifecycle"),
+            quoted(&World::ALL.map(|w| name_of(w.interface())))
+        ),
+    }))
+}
+
+fn check_imports(world: World, imports: &[String]) -> Result<(), LoadError> {
+    let (resolve, _) = &*CONTRACT;
+    let given: Vec<String> = resolve.worlds[world.id()].imports.keys().map(|k| resolve.name_world_key(k)).collect();
+    let needless: Vec<String> = imports.iter().filter(|i| !given.contains(i)).cloned().collect();
+    if needless.is_empty() {
+        return Ok(());
+    }
+    let wasi = needless.iter().any(|i| i.starts_with("wasi:"));
+    let advice = if wasi {
+        "; it was built with WASI, of which operators have no need: build it for `wasm32-unknown-unknown`, as `tidemill \
+         build` does, or with the toolchain's switch that leaves WASI out"
+    } else {
+        "; remove what needs it"
+    };
+    Err(LoadError::new(format!(
+        "it imports {}, but a {} is given nothing except {}{advice}",
+        quoted(&needless),
+        world.name(),
+        quoted(&given)
+    )))
+}
+
+fn check_description(world: World, description: &Description) -> Result<(), LoadError> {
+    let inputs = description.inputs.len();
+    if inputs != 1 {
+        return Err(LoadError::new(format!(
+            "it describes {inputs} inputs; a {} has one, whatever number of streams are united in it",
+            world.name()
+        )));
+    }
+    if world == World::Aggregate && !matches!(description.output, Output::Replaced(_)) {
+        return Err(LoadError::new(
+            "its output is described as the input's rows, but what an aggregate finishes has fields of its own: describe \
+             them as `replaced`",
+        ));
+    }
+    if world == World::Transform && description.state != Schema::default() {
+        return Err(LoadError::new("it describes state, but a transform-operator has none"));
+    }
+    Ok(())
+}
+
+fn package_name() -> String {
+    let (resolve, package) = &*CONTRACT;
+    resolve.packages[*package].name.to_string()
+}
+
+fn name_of(interface: &str) -> String {
+    let (resolve, package) = &*CONTRACT;
+    resolve.packages[*package].name.interface_id(interface)
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,24 @@
+//! Operators as loaded components: all of wasmtime stands in this room.
+//!
+//! [`Runtime`] holds the compiler and its cache. [`Plugin`] is a component that was checked, compiled and
+//! asked to describe itself; [`Transform`] and [`Aggregate`] are running instances of one. A plugin knows
+//! nothing of pipelines: columns go in, columns come out, and whatever a guest does wrong comes back as a
+//! [`Failure`].
+
+#[allow(dead_code, unused_variables)]
+mod bindings;
+mod cache;
+mod columns;
+mod description;
+mod engine;
+mod failure;
+mod guest;
+mod instance;
+mod load;
+
+pub use description::{Description, Output, TIME_FIELD};
+pub use engine::Runtime;
+pub use failure::{Failure, LoadError};
+pub use guest::Limits;
+pub use instance::{Aggregate, Emission, Folded, Rejection, Transform};
+pub use load::{Plugin, World};

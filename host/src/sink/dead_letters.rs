@@ -1,0 +1,125 @@
+//! Dead letters and late rows: JSON lines with a reason, a place, and the row itself, so that nothing is lost
+//! and everything can be sent through again.
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
+use tidemill_flow::batch::{Position, record_batch};
+use tidemill_flow::schema::{Field, FieldType, Schema};
+
+use super::{Block, Closed, Outlet};
+use crate::formats::{Encoder, Format};
+
+/// The way to the file for dead letters or late rows. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct DeadLetters {
+    outlet: Outlet,
+    partitions: Arc<[String]>,
+}
+
+/// A row that went no further.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadLetter<'a> {
+    /// Who rejected it: the id of a source or an operator.
+    pub by: Place<'a>,
+    /// Why.
+    pub reason: &'a str,
+    /// Where it stands in its source, packed; `None` for a row that was made from several.
+    pub position: Option<u64>,
+}
+
+/// Where a row was rejected.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// At a source of this id.
+    Source(&'a str),
+    /// At an operator of this id, running the component with this digest.
+    Operator {
+        /// The operator's id.
+        id: &'a str,
+        /// The SHA-256 of its component, in hexadecimal.
+        digest: &'a str,
+    },
+}
+
+impl DeadLetters {
+    /// Dead letters through this outlet; `partitions` are the names of the pipeline's partitions, by number.
+    pub fn new(outlet: Outlet, partitions: Arc<[String]>) -> Self {
+        Self { outlet, partitions }
+    }
+
+    /// Writes records that couldn't be decoded, as they stood.
+    ///
+    /// # Errors
+    /// When the writer has failed.
+    pub async fn write_raw(&self, letters: &[(DeadLetter<'_>, &[u8])]) -> Result<(), Closed> {
+        let text = letters.iter().map(|(_, raw)| std::str::from_utf8(raw).ok());
+        let bytes = letters.iter().map(|(_, raw)| std::str::from_utf8(raw).is_err().then_some(*raw));
+        let of_letters: Vec<DeadLetter<'_>> = letters.iter().map(|(letter, _)| *letter).collect();
+        let mut columns = self.columns(&of_letters);
+        columns.push((Field::nullable("raw", FieldType::Text), Arc::new(StringArray::from_iter(text))));
+        columns.push((Field::nullable("raw_base64", FieldType::Bytes), Arc::new(BinaryArray::from_iter(bytes))));
+        let block = Block { bytes: lines(columns, letters.len()), rows: letters.len() as u64 };
+        self.outlet.write(block).await
+    }
+
+    /// Writes rows with their fields: letter i is about row i of `rows`.
+    ///
+    /// # Errors
+    /// When the writer has failed.
+    ///
+    /// # Panics
+    /// When there isn't a letter for each row.
+    pub async fn write_rows(
+        &self,
+        letters: &[DeadLetter<'_>],
+        rows: &RecordBatch,
+        schema: &Schema,
+    ) -> Result<(), Closed> {
+        assert_eq!(letters.len(), rows.num_rows(), "a letter for each row");
+        let rows = json_lines(rows, schema);
+        let about = lines(self.columns(letters), letters.len());
+        let mut block = Block { bytes: Vec::with_capacity(rows.len() + about.len()), rows: letters.len() as u64 };
+        for (about, row) in about.split_inclusive(|b| *b == b'\n').zip(rows.split(|b| *b == b'\n')) {
+            // In place of the brace and line break that end what is about the row.
+            block.bytes.extend_from_slice(&about[..about.len() - 2]);
+            block.bytes.extend_from_slice(b",\"row\":");
+            block.bytes.extend_from_slice(row);
+            block.bytes.extend_from_slice(b"}\n");
+        }
+        self.outlet.write(block).await
+    }
+
+    /// What is said of each row, in columns.
+    fn columns(&self, letters: &[DeadLetter<'_>]) -> Vec<(Field, ArrayRef)> {
+        let text = |name: &str, of: &dyn Fn(&DeadLetter<'_>) -> Option<String>| -> (Field, ArrayRef) {
+            (Field::nullable(name, FieldType::Text), Arc::new(StringArray::from_iter(letters.iter().map(of))))
+        };
+        let mut columns = match letters.first().map(|l| l.by) {
+            Some(Place::Operator { id, digest }) => {
+                vec![text("operator", &|_| Some(id.to_owned())), text("digest", &|_| Some(digest.to_owned()))]
+            }
+            Some(Place::Source(id)) => vec![text("source", &|_| Some(id.to_owned()))],
+            None => Vec::new(),
+        };
+        let position = |letter: &DeadLetter<'_>| letter.position.map(Position::unpack);
+        columns.push(text("reason", &|l| Some(l.reason.to_owned())));
+        columns.push(text("from", &|l| position(l).map(|p| self.partitions[p.partition as usize].clone())));
+        let record = letters.iter().map(|l| position(l).map(|p| p.record.cast_signed()));
+        columns.push((Field::nullable("record", FieldType::Integer), Arc::new(Int64Array::from_iter(record))));
+        columns
+    }
+}
+
+fn lines(columns: Vec<(Field, ArrayRef)>, rows: usize) -> Vec<u8> {
+    let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
+    let schema = Schema::new(fields).expect("different names");
+    json_lines(&record_batch(schema.arrow(), columns, rows), &schema)
+}
+
+fn json_lines(rows: &RecordBatch, schema: &Schema) -> Vec<u8> {
+    let mut encoder = Encoder::new(&Format::JsonLines, schema).expect("JSON has every type");
+    let mut lines = Vec::new();
+    encoder.encode(rows, &mut lines);
+    lines
+}

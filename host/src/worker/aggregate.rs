@@ -1,0 +1,164 @@
+//! An aggregate at its place in a task: rows are folded as they come, windows finished as time passes.
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int64Array, TimestampMillisecondArray, UInt32Array};
+use arrow_schema::SchemaRef;
+use tidemill_flow::aggregation::{Aggregation, Firing, Fold, Rows};
+use tidemill_flow::batch::{Batch, record_batch, take};
+use tidemill_flow::key::{Keys, read_keys};
+use tidemill_flow::schema::FieldType;
+use tidemill_flow::window::Slicing;
+
+use super::JobError;
+use super::task::Outputs;
+use super::transform::Operator;
+use crate::pipeline::plan::{OperatorKind, OperatorPlan, Origin};
+use crate::pipeline::stages::{LATE_BY_FIELD, late_schema};
+use crate::plugin;
+
+/// Groups that are finished in one call: enough to make the call cheap, few enough that a window of millions
+/// of keys goes out piece by piece.
+const GROUPS_PER_CALL: usize = 4096;
+
+/// An aggregate in a task.
+pub(super) struct AggregateNode {
+    operator: Operator,
+    guest: plugin::Aggregate,
+    aggregation: Aggregation,
+    key: Vec<usize>,
+    key_types: Vec<FieldType>,
+    emits: Vec<Origin>,
+    output: SchemaRef,
+    late: SchemaRef,
+    window: Slicing,
+}
+
+impl AggregateNode {
+    pub(super) async fn new(
+        operator: Operator,
+        mut guest: plugin::Aggregate,
+        plan: &OperatorPlan,
+    ) -> Result<Self, JobError> {
+        let OperatorKind::Aggregate { key, windows } = &plan.kind else { panic!("{} is no aggregate", plan.id) };
+        let initial = guest.initial().await.map_err(|f| operator.failed(f, None))?;
+        Ok(Self {
+            operator,
+            guest,
+            aggregation: Aggregation::new(*windows, &plan.plugin.description().state, initial),
+            key: key.clone(),
+            key_types: key.iter().map(|&k| plan.input.fields()[k].field_type).collect(),
+            emits: plan.emits.iter().map(|(_, origin)| *origin).collect(),
+            output: plan.output().arrow(),
+            late: late_schema(&plan.input).arrow(),
+            window: Slicing::new(*windows),
+        })
+    }
+
+    /// Folds a batch; fires the windows that end between its rows.
+    pub(super) async fn process(&mut self, batch: Batch, out: &mut Outputs<'_>) -> Result<(), JobError> {
+        self.operator.counters().rows_in.add(batch.rows() as u64);
+        let batch = self.operator.without_nulls(batch).await?;
+        let key_columns: Vec<&ArrayRef> = self.key.iter().map(|&k| batch.columns.column(k)).collect();
+        let keys = Keys::of(&key_columns, batch.rows());
+        let rows = Rows { keys: &keys, times: batch.times.as_deref(), watermarks: batch.watermarks.as_deref() };
+        let mut from = 0;
+        while from < batch.rows() {
+            let assigned = self.aggregation.assign(&rows, from);
+            if !assigned.late.is_empty() {
+                out.send_late(self.late(&batch, &assigned.late, assigned.fire_first)).await?;
+            }
+            if !assigned.fold.rows.is_empty() {
+                let part =
+                    if assigned.fold.rows.len() == batch.rows() { batch.clone() } else { batch.take(&assigned.fold.rows) };
+                self.fold(&part, &assigned.fold).await?;
+            }
+            from = assigned.until;
+            if from < batch.rows() {
+                self.advance(assigned.fire_first, out).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn fold(&mut self, part: &Batch, fold: &Fold) -> Result<(), JobError> {
+        let accumulators = self.aggregation.accumulators(fold);
+        let columns = self.operator.columns(part);
+        let folded = self.guest.accumulate(fold.groups(), &accumulators, &fold.group_of, &columns).await;
+        let folded = folded.map_err(|f| self.operator.failed(f, Some(part)))?;
+        self.operator.reject(part, &folded.rejected).await?;
+        let rejected: Vec<u32> = folded.rejected.iter().map(|r| r.row).collect();
+        self.aggregation.store(fold, &folded.accumulators, &rejected);
+        Ok(())
+    }
+
+    /// Finishes the windows that end before the watermark.
+    pub(super) async fn advance(&mut self, watermark: i64, out: &mut Outputs<'_>) -> Result<(), JobError> {
+        while let Some(mut firing) = self.aggregation.next_firing(watermark) {
+            while let Some(merge) = self.aggregation.next_merge(&mut firing) {
+                let merged = self.guest.merge(merge.groups(), &merge.left, &merge.right).await;
+                firing.merged(&merge, &merged.map_err(|f| self.operator.failed(f, None))?);
+            }
+            for slots in firing.groups.occupied().chunks(GROUPS_PER_CALL) {
+                if let Some(results) = self.finish(&firing, slots).await? {
+                    out.send(&results).await?;
+                }
+            }
+            self.operator.counters().windows.add(1);
+            self.aggregation.fired(firing.bounds);
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, firing: &Firing, slots: &[u32]) -> Result<Option<Batch>, JobError> {
+        let emission = self.guest.finish(slots.len(), &firing.accumulators(slots)).await;
+        let emission = emission.map_err(|f| self.operator.failed(f, None))?;
+        let keys = read_keys(slots.iter().map(|&s| firing.groups.key(s)), &self.key_types);
+        self.operator.reject_groups(&keys, &self.key, slots.len(), &emission.rejected).await?;
+        self.operator.counters().rows_out.add(emission.rows as u64);
+        if emission.rows == 0 {
+            return Ok(None);
+        }
+        let origins = emission.origins.map(UInt32Array::from);
+        let bound = |ms: i64| -> ArrayRef {
+            let values = TimestampMillisecondArray::from_value(ms, emission.rows);
+            Arc::new(values.with_data_type(FieldType::Timestamp.arrow()))
+        };
+        let column = |origin: &Origin| match origin {
+            Origin::Returned(at) => emission.columns[*at].clone(),
+            Origin::Key(at) => origins.as_ref().map_or_else(|| keys[*at].clone(), |o| take(&keys[*at], o)),
+            Origin::WindowStart => bound(firing.bounds.start),
+            Origin::WindowEnd => bound(firing.bounds.end),
+            Origin::Input(_) => unreachable!("an aggregate's results have fields of their own"),
+        };
+        let columns = self.emits.iter().map(column).collect();
+        // The last instant of the window: so a second window of the same size gives the same totals.
+        let times = self.aggregation.has_bounds().then(|| vec![firing.bounds.end - 1; emission.rows].into());
+        let columns = record_batch(self.output.clone(), columns, emission.rows);
+        Ok(Some(Batch { columns, times, watermarks: None, positions: None }))
+    }
+
+    fn late(&self, batch: &Batch, rows: &[u32], watermark: i64) -> Batch {
+        self.operator.counters().late.add(rows.len() as u64);
+        let late = batch.take(rows);
+        let times = late.times.clone().expect("only rows with times are late");
+        let before = |at: usize| late.watermarks.as_ref().map_or(watermark, |w| w[at].max(watermark));
+        let late_by = times.iter().enumerate().map(|(at, &time)| {
+            let end = self.window.last_end(self.window.slice_of(time));
+            // The window was finished when the watermark reached its last millisecond.
+            before(at).saturating_sub(end - 1)
+        });
+        let mut columns: Vec<ArrayRef> = late.columns.columns().to_vec();
+        let late_by: ArrayRef = Arc::new(Int64Array::from_iter_values(late_by));
+        match self.late.index_of(LATE_BY_FIELD) {
+            Ok(at) if at < columns.len() => columns[at] = late_by,
+            _ => columns.push(late_by),
+        }
+        late.with_columns(columns, self.late.clone())
+    }
+
+    /// Counts what is left in unfinished windows.
+    pub(super) fn stop(&self) {
+        self.operator.counters().groups_left.add(self.aggregation.groups() as u64);
+    }
+}

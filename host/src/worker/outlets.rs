@@ -1,0 +1,102 @@
+//! The edges of a task: where its rows go, and how they are shared out among the tasks of another stage.
+
+use arrow_schema::SchemaRef;
+use tidemill_flow::batch::Batch;
+use tidemill_flow::key::{Keys, key_group, owner};
+use tokio::sync::mpsc;
+
+use super::{JobError, Signal};
+use crate::formats::Encoder;
+use crate::pipeline::plan::Routing;
+use crate::sink::{Block, Outlet};
+
+/// An edge to a reader.
+pub(super) struct Edge {
+    columns: Vec<usize>,
+    schema: SchemaRef,
+    to: To,
+}
+
+pub(super) enum To {
+    /// A later node of this task.
+    Node(usize),
+    Sink {
+        encoder: Encoder,
+        outlet: Outlet,
+    },
+    Tasks {
+        routing: Routing,
+        tasks: Vec<mpsc::Sender<Signal>>,
+        /// For rebalancing: whose turn it is.
+        turn: usize,
+    },
+}
+
+impl Edge {
+    pub(super) fn new(columns: Vec<usize>, schema: SchemaRef, to: To) -> Self {
+        Self { columns, schema, to }
+    }
+
+    /// Sends a batch along; gives it back, with the node, if its reader is in this task.
+    pub(super) async fn send(&mut self, batch: &Batch) -> Result<Option<(usize, Batch)>, JobError> {
+        if batch.rows() == 0 {
+            return Ok(None);
+        }
+        let batch = batch.project(&self.columns, &self.schema);
+        match &mut self.to {
+            To::Node(node) => return Ok(Some((*node, batch))),
+            To::Sink { encoder, outlet } => {
+                let mut bytes = Vec::new();
+                encoder.encode(&batch.columns, &mut bytes);
+                outlet.write(Block { bytes, rows: batch.rows() as u64 }).await?;
+            }
+            To::Tasks { routing: Routing::Rebalance, tasks, turn } => {
+                *turn = (*turn + 1) % tasks.len();
+                send(&tasks[*turn], Signal::Batch(batch)).await?;
+            }
+            To::Tasks { routing: Routing::Hash(key), tasks, .. } => {
+                for (task, part) in shared_out(batch, key, tasks.len()) {
+                    send(&tasks[task], Signal::Batch(part)).await?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells the tasks behind the edge how far time has come, or that nothing more comes.
+    pub(super) async fn announce(&self, signal: &Signal) -> Result<Option<usize>, JobError> {
+        match &self.to {
+            To::Node(node) => return Ok(Some(*node)),
+            To::Sink { .. } => {}
+            To::Tasks { tasks, .. } => {
+                for task in tasks {
+                    send(task, signal.clone()).await?;
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+async fn send(task: &mpsc::Sender<Signal>, signal: Signal) -> Result<(), JobError> {
+    task.send(signal).await.map_err(|_| JobError::Disconnected)
+}
+
+/// The rows of a batch by the task that owns their key group, each part in the order of the batch.
+fn shared_out(batch: Batch, key: &[usize], tasks: usize) -> Vec<(usize, Batch)> {
+    if tasks == 1 {
+        return vec![(0, batch)];
+    }
+    let columns: Vec<_> = key.iter().map(|&c| batch.columns.column(c)).collect();
+    let keys = Keys::of(&columns, batch.rows());
+    let parallelism = u32::try_from(tasks).expect("at most 720 tasks");
+    let mut parts: Vec<Vec<u32>> = vec![Vec::with_capacity(batch.rows() / tasks + 1); tasks];
+    for (row, &hash) in (0u32..).zip(keys.hashes()) {
+        parts[owner(key_group(hash), parallelism) as usize].push(row);
+    }
+    let part = |(task, rows): (usize, Vec<u32>)| {
+        let whole = rows.len() == batch.rows();
+        (!rows.is_empty()).then(|| (task, if whole { batch.clone() } else { batch.take(&rows) }))
+    };
+    parts.into_iter().enumerate().filter_map(part).collect()
+}

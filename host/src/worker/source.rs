@@ -1,0 +1,139 @@
+//! The head of a source's task: reads its partitions in the order of event time, and makes their watermarks.
+
+use std::sync::Arc;
+
+use arrow_schema::SchemaRef;
+use tidemill_flow::batch::{Batch, Position, record_batch};
+use tidemill_flow::watermark::{BoundedOutOfOrderness, Combiner, Progress, WATERMARK_MAX};
+
+use super::JobError;
+use crate::formats::Malformed;
+use crate::log::{Partition, Rows};
+use crate::sink::{DeadLetter, DeadLetters, Place};
+use crate::telemetry::Counters;
+
+pub(super) struct SourceHead {
+    id: String,
+    source: usize,
+    schema: SchemaRef,
+    partitions: Vec<Reading>,
+    combiner: Combiner,
+    counters: Arc<Counters>,
+    dead_letters: DeadLetters,
+}
+
+/// A partition that is being read.
+struct Reading {
+    partition: Partition,
+    number: u32,
+    /// None on a source without event time.
+    watermarks: Option<BoundedOutOfOrderness>,
+    /// What was read of it when it was counted last.
+    counted: u64,
+    batches: u64,
+    ended: bool,
+}
+
+/// A partition that a task reads.
+pub(super) struct Assigned {
+    pub(super) partition: Partition,
+    pub(super) number: u32,
+    pub(super) out_of_orderness_ms: Option<i64>,
+}
+
+/// What came of reading on.
+pub(super) enum Step {
+    /// Rows, and how far time has come after them.
+    Rows(Option<Batch>, Option<i64>),
+    /// Every partition has ended.
+    End,
+}
+
+impl SourceHead {
+    pub(super) fn new(
+        id: String,
+        source: usize,
+        schema: SchemaRef,
+        assigned: Vec<Assigned>,
+        counters: Arc<Counters>,
+        dead_letters: DeadLetters,
+    ) -> Self {
+        let partitions: Vec<Reading> = assigned
+            .into_iter()
+            .map(|a| Reading {
+                partition: a.partition,
+                number: a.number,
+                watermarks: a.out_of_orderness_ms.map(BoundedOutOfOrderness::new),
+                counted: 0,
+                batches: 0,
+                ended: false,
+            })
+            .collect();
+        let combiner = Combiner::new(partitions.len());
+        Self { id, source, schema, partitions, combiner, counters, dead_letters }
+    }
+
+    /// Reads on where time is furthest behind.
+    pub(super) async fn next(&mut self) -> Result<Step, JobError> {
+        let Some(at) = self.furthest_behind() else { return Ok(Step::End) };
+        let reading = &mut self.partitions[at];
+        let rows = reading.partition.next().await?;
+        let counters = &self.counters.sources[self.source];
+        let progress = reading.partition.progress();
+        counters.bytes.add(progress - reading.counted);
+        reading.counted = progress;
+        reading.batches += 1;
+        let Some(rows) = rows else {
+            reading.ended = true;
+            return Ok(Step::Rows(None, watermark(self.combiner.advance(at, WATERMARK_MAX))));
+        };
+        counters.rows.add(rows.count as u64);
+        if !rows.malformed.is_empty() {
+            counters.malformed.add(rows.malformed.len() as u64);
+            self.set_aside(at, &rows.malformed).await?;
+        }
+        Ok(self.emit(at, rows))
+    }
+
+    fn emit(&mut self, at: usize, rows: Rows) -> Step {
+        let watermarks = &mut self.partitions[at].watermarks;
+        let before = watermarks.as_mut().zip(rows.times.as_ref()).and_then(|(w, times)| w.observe(times));
+        let after = watermarks.as_ref().map(BoundedOutOfOrderness::watermark);
+        let others = self.combiner.watermark_of_others(at);
+        let batch = (rows.count > 0).then(|| {
+            let batch = Batch {
+                columns: record_batch(self.schema.clone(), rows.columns, rows.count),
+                times: rows.times.map(Into::into),
+                watermarks: before.map(Into::into),
+                positions: Some(rows.positions.into()),
+            };
+            batch.held_back_to(others)
+        });
+        Step::Rows(batch, after.and_then(|w| watermark(self.combiner.advance(at, w))))
+    }
+
+    /// The partition to read next: the one whose event time has come least far, so that few windows are open
+    /// at once however partitions are cut; without event time each in turn.
+    fn furthest_behind(&self) -> Option<usize> {
+        let open = self.partitions.iter().enumerate().filter(|(_, p)| !p.ended);
+        let progress = |p: &Reading| (p.watermarks.as_ref().map(BoundedOutOfOrderness::watermark), p.batches);
+        open.min_by_key(|(_, p)| progress(p)).map(|(at, _)| at)
+    }
+
+    async fn set_aside(&self, at: usize, malformed: &[Malformed]) -> Result<(), JobError> {
+        let mut letters = Vec::new();
+        for m in malformed {
+            let position = Position { partition: self.partitions[at].number, record: m.line }.pack();
+            let letter = DeadLetter { by: Place::Source(&self.id), reason: &m.reason, position: Some(position) };
+            letters.push((letter, m.raw.as_slice()));
+        }
+        Ok(self.dead_letters.write_raw(&letters).await?)
+    }
+}
+
+fn watermark(progress: Option<Progress>) -> Option<i64> {
+    match progress {
+        Some(Progress::Watermark(w)) => Some(w),
+        Some(Progress::Idle | Progress::Active) | None => None,
+    }
+}

@@ -1,0 +1,179 @@
+//! A transform at its place in a task: one call for a batch, and the rows that come of it.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, TimestampMillisecondArray, UInt32Array};
+use arrow_schema::SchemaRef;
+use tidemill_flow::batch::{Batch, Position, record_batch, take};
+use tidemill_flow::schema::{FieldType, Schema};
+
+use super::JobError;
+use crate::pipeline::plan::{OperatorPlan, Origin, Read};
+use crate::plugin::{self, Emission, Failure, Rejection};
+use crate::sink::{DeadLetter, DeadLetters, Place};
+use crate::telemetry::{Counters, OperatorCounters};
+
+/// What every operator in a task has, whatever its world.
+pub(super) struct Operator {
+    pub(super) id: String,
+    pub(super) digest: String,
+    input: Schema,
+    reads: Vec<Read>,
+    reject_nulls: Vec<(usize, String)>,
+    number: usize,
+    counters: Arc<Counters>,
+    dead_letters: DeadLetters,
+    partitions: Arc<[String]>,
+}
+
+impl Operator {
+    pub(super) fn new(
+        plan: &OperatorPlan,
+        number: usize,
+        counters: Arc<Counters>,
+        dead_letters: DeadLetters,
+        partitions: Arc<[String]>,
+    ) -> Self {
+        let nulls = plan.reject_nulls.iter().map(|&c| (c, plan.input.fields()[c].name.clone()));
+        Self {
+            id: plan.id.clone(),
+            digest: plan.plugin.digest().to_owned(),
+            input: plan.input.clone(),
+            reads: plan.reads.clone(),
+            reject_nulls: nulls.collect(),
+            number,
+            counters,
+            dead_letters,
+            partitions,
+        }
+    }
+
+    pub(super) fn counters(&self) -> &OperatorCounters {
+        &self.counters.operators[self.number]
+    }
+
+    /// The columns that the guest is given.
+    pub(super) fn columns(&self, batch: &Batch) -> Vec<ArrayRef> {
+        let column = |read: &Read| match read {
+            Read::Column(at) => batch.columns.column(*at).clone(),
+            Read::Time => {
+                let times = batch.times.clone().expect("the plan gives time only where there is some");
+                let times = TimestampMillisecondArray::new(times, None);
+                Arc::new(times.with_data_type(FieldType::Timestamp.arrow())) as ArrayRef
+            }
+        };
+        self.reads.iter().map(column).collect()
+    }
+
+    /// Rejects the rows that lack a value which the operator reads as always there.
+    pub(super) async fn without_nulls(&self, batch: Batch) -> Result<Batch, JobError> {
+        let lacking = |(at, name): &(usize, String)| {
+            let nulls = batch.columns.column(*at).nulls().filter(|n| n.null_count() > 0)?;
+            let rows = (0u32..).zip(nulls.iter()).filter(|(_, valid)| !valid).map(|(row, _)| row);
+            let reason = format!("field `{name}` is missing or null, but the operator reads it as always there");
+            Some((reason, rows.collect::<Vec<u32>>()))
+        };
+        let mut rejected: Vec<Rejection> = Vec::new();
+        for (reason, rows) in self.reject_nulls.iter().filter_map(lacking) {
+            rejected.extend(rows.into_iter().map(|row| Rejection { row, reason: reason.clone() }));
+        }
+        if rejected.is_empty() {
+            return Ok(batch);
+        }
+        rejected.sort_by_key(|r| r.row);
+        rejected.dedup_by_key(|r| r.row);
+        self.reject(&batch, &rejected).await?;
+        let is_good = |row: &u32| rejected.binary_search_by_key(row, |r| r.row).is_err();
+        let good: Vec<u32> = (0u32..).take(batch.rows()).filter(is_good).collect();
+        Ok(batch.take(&good))
+    }
+
+    /// Sends rejected rows to the dead letters.
+    pub(super) async fn reject(&self, batch: &Batch, rejected: &[Rejection]) -> Result<(), JobError> {
+        if rejected.is_empty() { Ok(()) } else { self.reject_rows(batch, rejected, &self.input).await }
+    }
+
+    async fn reject_rows(&self, batch: &Batch, rejected: &[Rejection], schema: &Schema) -> Result<(), JobError> {
+        self.counters().rejected.add(rejected.len() as u64);
+        let rows: Vec<u32> = rejected.iter().map(|r| r.row).collect();
+        let rows = batch.take(&rows);
+        let by = Place::Operator { id: &self.id, digest: &self.digest };
+        let position = |at: usize| rows.positions.as_ref().map(|p| p[at]);
+        let reasons = rejected.iter().map(|r| r.reason.as_str()).enumerate();
+        let letters: Vec<DeadLetter<'_>> =
+            reasons.map(|(at, reason)| DeadLetter { by, reason, position: position(at) }).collect();
+        Ok(self.dead_letters.write_rows(&letters, &rows.columns, schema).await?)
+    }
+
+    /// Sends rejected groups to the dead letters: their keys, whose columns in the input are `columns`.
+    pub(super) async fn reject_groups(
+        &self,
+        keys: &[ArrayRef],
+        columns: &[usize],
+        groups: usize,
+        rejected: &[Rejection],
+    ) -> Result<(), JobError> {
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        let schema = Schema::new(columns.iter().map(|&c| self.input.fields()[c].clone()).collect());
+        let schema = schema.expect("a key's fields are distinct");
+        let columns = record_batch(schema.arrow(), keys.to_vec(), groups);
+        let batch = Batch { columns, times: None, watermarks: None, positions: None };
+        self.reject_rows(&batch, rejected, &schema).await
+    }
+
+    /// The error of a call for this batch.
+    pub(super) fn failed(&self, failure: Failure, batch: Option<&Batch>) -> JobError {
+        let position = batch.and_then(|b| b.positions.as_ref()).and_then(|p| p.first().copied());
+        let at = position.map(|p| {
+            let position = Position::unpack(p);
+            format!("{}:{}", self.partitions[position.partition as usize], position.record)
+        });
+        JobError::Operator { id: self.id.clone(), digest: self.digest.clone(), failure, at }
+    }
+}
+
+/// A transform in a task.
+pub(super) struct TransformNode {
+    operator: Operator,
+    guest: plugin::Transform,
+    emits: Vec<Origin>,
+    output: SchemaRef,
+}
+
+impl TransformNode {
+    pub(super) fn new(operator: Operator, guest: plugin::Transform, plan: &OperatorPlan) -> Self {
+        let emits = plan.emits.iter().map(|(_, origin)| *origin).collect();
+        Self { operator, guest, emits, output: plan.output().arrow() }
+    }
+
+    /// What becomes of a batch.
+    pub(super) async fn process(&mut self, batch: Batch) -> Result<Batch, JobError> {
+        self.operator.counters().rows_in.add(batch.rows() as u64);
+        let batch = self.operator.without_nulls(batch).await?;
+        let columns = self.operator.columns(&batch);
+        let emission = self.guest.process(&columns, batch.rows()).await;
+        let emission = emission.map_err(|f| self.operator.failed(f, Some(&batch)))?;
+        self.operator.reject(&batch, &emission.rejected).await?;
+        self.operator.counters().rows_out.add(emission.rows as u64);
+        Ok(self.emitted(&batch, emission))
+    }
+
+    fn emitted(&self, batch: &Batch, emission: Emission) -> Batch {
+        let rows = emission.origins.as_ref().map(|o| UInt32Array::from(o.clone()));
+        let column = |origin: &Origin| match (origin, &rows) {
+            (Origin::Returned(at), _) => emission.columns[*at].clone(),
+            (Origin::Input(at), None) => batch.columns.column(*at).clone(),
+            (Origin::Input(at), Some(rows)) => take(batch.columns.column(*at), rows),
+            (Origin::Key(_) | Origin::WindowStart | Origin::WindowEnd, _) => {
+                unreachable!("a transform's rows have neither key nor window")
+            }
+        };
+        let columns = self.emits.iter().map(column).collect();
+        match &emission.origins {
+            None => batch.with_columns(columns, self.output.clone()),
+            Some(origins) => batch.with_rows_of(columns, self.output.clone(), origins),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The exports of a component: bindings from the contract's text, and the conversion between their types and the SDK's.
+//!
+//! The bindings stand in the operator's crate and not in the SDK, because each world leaves a description of itself in the
+//! module, and one crate with several worlds would leave all of them. Buffers change owner here and are never copied.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+/// The contract, as this version of the SDK knows it.
+const CONTRACT: &str = include_str!("../../../wit/operator.wit");
+
+pub(crate) enum World {
+    Transform,
+    Aggregate,
+}
+
+pub(crate) fn expand(world: World) -> TokenStream {
+    let (world, slot, exports) = match world {
+        World::Transform => ("transform-operator", quote!(TransformOperator), transform()),
+        World::Aggregate => ("aggregate-operator", quote!(AggregateOperator), aggregate()),
+    };
+    let common = common(&slot);
+    quote! {
+        #[cfg(target_family = "wasm")]
+        #[doc(hidden)]
+        #[allow(unsafe_code, missing_docs, unreachable_pub, clippy::all)]
+        mod tidemill_component {
+            ::tidemill_sdk::__private::wit_bindgen::generate!({
+                inline: #CONTRACT,
+                world: #world,
+                runtime_path: "::tidemill_sdk::__private::wit_bindgen::rt",
+            });
+
+            #common
+            #exports
+
+            export!(Component);
+        }
+    }
+}
+
+fn common(slot: &TokenStream) -> TokenStream {
+    quote! {
+        use ::std::{boxed::Box, cell::OnceCell, option::Option, result::Result, string::String, vec::Vec};
+        use ::tidemill_sdk::{__private, log};
+        use exports::tidemill::operator::lifecycle;
+        use tidemill::operator::{telemetry, types};
+
+        struct Component;
+
+        ::std::thread_local! {
+            static OPERATOR: OnceCell<Box<dyn ::tidemill_sdk::#slot>> = const { OnceCell::new() };
+        }
+
+        fn with<T>(
+            f: impl FnOnce(&dyn ::tidemill_sdk::#slot) -> Result<T, String>,
+        ) -> Result<T, String> {
+            OPERATOR.with(|operator| f(operator.get().ok_or("`open` has not been called")?.as_ref()))
+        }
+
+        impl lifecycle::Guest for Component {
+            fn describe() -> lifecycle::Description {
+                let described = super::describe();
+                lifecycle::Description {
+                    name: described.name.into(),
+                    version: described.version.into(),
+                    inputs: described.inputs.into_iter().map(schema).collect(),
+                    output: match described.output {
+                        ::tidemill_sdk::Output::Same => lifecycle::Output::Same,
+                        ::tidemill_sdk::Output::Extended(fields) => lifecycle::Output::Extended(schema(fields)),
+                        ::tidemill_sdk::Output::Replaced(fields) => lifecycle::Output::Replaced(schema(fields)),
+                    },
+                    state: schema(described.state),
+                }
+            }
+
+            fn open(settings: Vec<(String, String)>) -> Result<(), String> {
+                __private::connect(__private::Channel {
+                    log: |level, message| telemetry::log(level_of(level), message),
+                    count: telemetry::count,
+                    gauge: telemetry::gauge,
+                });
+                let opened = super::open(&settings)?;
+                OPERATOR.with(|operator| operator.set(opened)).map_err(|_| "`open` was called twice".into())
+            }
+        }
+
+        fn level_of(level: log::Level) -> telemetry::Level {
+            match level {
+                log::Level::Debug => telemetry::Level::Debug,
+                log::Level::Info => telemetry::Level::Info,
+                log::Level::Warn => telemetry::Level::Warn,
+                log::Level::Error => telemetry::Level::Error,
+            }
+        }
+
+        fn schema(fields: &[::tidemill_sdk::Field]) -> Vec<types::Field> {
+            let field = |field: &::tidemill_sdk::Field| types::Field {
+                name: field.name.into(),
+                data_type: match field.data_type {
+                    ::tidemill_sdk::DataType::Boolean => types::DataType::Boolean,
+                    ::tidemill_sdk::DataType::Integer => types::DataType::Integer,
+                    ::tidemill_sdk::DataType::Float => types::DataType::Float,
+                    ::tidemill_sdk::DataType::Text => types::DataType::Text,
+                    ::tidemill_sdk::DataType::Bytes => types::DataType::Bytes,
+                    ::tidemill_sdk::DataType::Timestamp => types::DataType::Timestamp,
+                },
+                nullable: field.nullable,
+            };
+            fields.iter().map(field).collect()
+        }
+
+        fn borrow(columns: &[types::Column]) -> Vec<::tidemill_sdk::Column<'_>> {
+            let mut borrowed = Vec::with_capacity(columns.len());
+            for column in columns {
+                borrowed.push(::tidemill_sdk::Column {
+                    validity: column.validity.as_deref(),
+                    offsets: column.offsets.as_deref(),
+                    data: &column.data,
+                });
+            }
+            borrowed
+        }
+
+        fn hand_over(columns: Vec<::tidemill_sdk::ColumnBuffer>) -> Vec<types::Column> {
+            let column = |column: ::tidemill_sdk::ColumnBuffer| types::Column {
+                validity: column.validity,
+                offsets: column.offsets,
+                data: column.data,
+            };
+            columns.into_iter().map(column).collect()
+        }
+
+        fn rejections(rejected: Vec<::tidemill_sdk::Rejection>) -> Vec<types::Rejection> {
+            let rejection = |rejection: ::tidemill_sdk::Rejection| types::Rejection {
+                row: rejection.row,
+                reason: rejection.reason,
+            };
+            rejected.into_iter().map(rejection).collect()
+        }
+
+        fn emission(emission: ::tidemill_sdk::Emission) -> types::Emission {
+            types::Emission {
+                rows: emission.rows,
+                origins: emission.origins,
+                columns: hand_over(emission.columns),
+                rejected: rejections(emission.rejected),
+            }
+        }
+    }
+}
+
+fn transform() -> TokenStream {
+    quote! {
+        impl exports::tidemill::operator::transform::Guest for Component {
+            fn process(input: types::Batch) -> Result<types::Emission, String> {
+                let columns = borrow(&input.columns);
+                let batch = ::tidemill_sdk::Batch { rows: input.rows as usize, columns: &columns };
+                with(|operator| operator.process(batch)).map(emission)
+            }
+        }
+    }
+}
+
+fn aggregate() -> TokenStream {
+    quote! {
+        use exports::tidemill::operator::aggregate;
+
+        impl aggregate::Guest for Component {
+            fn initial() -> Result<Vec<types::Column>, String> {
+                with(|operator| Ok(hand_over(operator.initial())))
+            }
+
+            fn accumulate(
+                groups: u32,
+                accumulators: Vec<types::Column>,
+                group_of: Vec<u8>,
+                input: types::Batch,
+            ) -> Result<aggregate::Folded, String> {
+                let accumulators = borrow(&accumulators);
+                let columns = borrow(&input.columns);
+                let batch = ::tidemill_sdk::Batch { rows: input.rows as usize, columns: &columns };
+                let folded = with(|operator| operator.accumulate(groups as usize, &accumulators, &group_of, batch))?;
+                Ok(aggregate::Folded {
+                    accumulators: hand_over(folded.accumulators),
+                    rejected: rejections(folded.rejected),
+                })
+            }
+
+            fn merge(
+                groups: u32,
+                left: Vec<types::Column>,
+                right: Vec<types::Column>,
+            ) -> Result<Vec<types::Column>, String> {
+                let (left, right) = (borrow(&left), borrow(&right));
+                with(|operator| operator.merge(groups as usize, &left, &right)).map(hand_over)
+            }
+
+            fn finish(groups: u32, accumulators: Vec<types::Column>) -> Result<types::Emission, String> {
+                let accumulators = borrow(&accumulators);
+                with(|operator| operator.finish(groups as usize, &accumulators)).map(emission)
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The macros of `tidemill-sdk`; documented there, where their examples compile.
+//!
+//! They write as little as they can: a record's code names its fields and leaves the work to their types' traits, and
+//! an operator's code passes the function on, whose types say the rest.
+
+mod component;
+mod operator;
+mod record;
+
+use proc_macro::TokenStream;
+
+/// Makes a struct a row: see `tidemill_sdk::Record`.
+#[proc_macro_derive(Record, attributes(record))]
+pub fn derive_record(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as syn::DeriveInput);
+    record::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a function, an `impl Transform` or an `impl Aggregate` the operator of this crate.
+///
+/// With `#[operator(extend)]` the fields that it returns are added to the row; without, they replace it.
+#[proc_macro_attribute]
+pub fn operator(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    operator::expand(arguments.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+}

@@ -1,0 +1,73 @@
+//! Write Tidemill operators in Rust: plain functions and structs, compiled to WebAssembly components.
+//!
+//! An operator is a function from a row to what becomes of it:
+//!
+//! ```
+//! use tidemill_sdk::prelude::*;
+//!
+//! #[derive(Record)]
+//! struct Flight<'a> {
+//!     origin: &'a str,
+//!     dep_delay: Option<i64>,
+//! }
+//!
+//! #[derive(Record)]
+//! struct Departure {
+//!     delay_minutes: i64,
+//! }
+//!
+//! #[operator(extend)]
+//! fn clean(flight: Flight<'_>) -> Result<Departure, Reject> {
+//!     let delay_minutes = flight.dep_delay.ok_or("cancelled: no departure time")?;
+//!     Ok(Departure { delay_minutes })
+//! }
+//!
+//! assert_eq!(clean(Flight { origin: "EWR", dep_delay: None }).err(), Some("cancelled: no departure time".into()));
+//! ```
+//!
+//! What a function may return is on [`Outcome`]; operators with settings are a [`Transform`]; those that remember, an
+//! [`Aggregate`]. `#[operator]` adds two functions to the module: `describe()` and `open(settings)`, which run whole
+//! batches natively, and, in a build for `wasm32-unknown-unknown`, the exports of the component. A crate holds one
+//! operator, and is a `["cdylib", "rlib"]`.
+//!
+//! Not here: windows, keys and time. The host has them; an operator sees rows.
+
+// The macros name this crate as their users do; so can its own tests and examples.
+#[expect(unused_extern_crates, reason = "used only where a macro is")]
+extern crate self as tidemill_sdk;
+
+mod batch;
+pub mod log;
+mod operator;
+mod outcome;
+mod record;
+mod settings;
+pub mod testing;
+mod value;
+
+pub use batch::{Batch, Column, ColumnBuffer, DataType, Emission, Field, Rejection};
+pub use operator::{Aggregate, AggregateOperator, Description, Folded, Output, Transform, TransformOperator};
+pub use outcome::{Outcome, Reject, Rows, Sink};
+pub use record::{Checked, FromRow, Record};
+pub use settings::{Setting, Settings};
+pub use tidemill_sdk_macros::{Record, operator};
+pub use value::{FieldType, FromColumn, Timestamp};
+
+/// What an operator's file begins with: `use tidemill_sdk::prelude::*;`
+pub mod prelude {
+    pub use crate::{Aggregate, Record, Reject, Rows, Settings, Timestamp, Transform, log, operator};
+}
+
+/// What the macros' code calls. Not for people: it may change with any version.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::log::{Channel, connect};
+    pub use crate::operator::{
+        describe_aggregate, describe_function, describe_transform, open_aggregate, open_function,
+        open_transform, process,
+    };
+    pub use crate::outcome::collect_dense;
+    pub use crate::record::reader;
+    #[cfg(target_family = "wasm")]
+    pub use wit_bindgen;
+}

@@ -1,0 +1,44 @@
+//! For unit tests of operators: rows in, rows out, through the same columns that the host hands over.
+
+use crate::batch::{Column, ColumnBuffer, Emission};
+use crate::operator::{read, write};
+use crate::record::{Checked, FromRow, Record};
+
+/// Rows as the columns of a batch.
+///
+/// ```
+/// use tidemill_sdk::{prelude::*, testing};
+///
+/// #[derive(Record, Debug, PartialEq)]
+/// struct Word<'a> { word: &'a str }
+///
+/// let columns = testing::columns([Word { word: "tide" }, Word { word: "mill" }]);
+/// assert_eq!(testing::rows::<Word<'_>>(&columns, 2)?[1], Word { word: "mill" });
+/// # Ok::<(), String>(())
+/// ```
+pub fn columns<R: Record>(
+    rows: impl IntoIterator<Item = R, IntoIter: ExactSizeIterator>,
+) -> Vec<ColumnBuffer> {
+    write(rows)
+}
+
+/// The rows of a batch.
+///
+/// # Errors
+/// If the columns do not fit the fields of `R`.
+pub fn rows<'a, R: FromRow<'a>>(columns: &'a [ColumnBuffer], rows: usize) -> Result<Vec<R>, String> {
+    Ok(read(&Checked::new(rows, &borrow(columns))?))
+}
+
+/// The rows that came out.
+///
+/// # Errors
+/// If the columns do not fit the fields of `R`.
+pub fn emitted<'a, R: FromRow<'a>>(emission: &'a Emission) -> Result<Vec<R>, String> {
+    rows(&emission.columns, emission.rows as usize)
+}
+
+/// Columns as the next operator is given them.
+pub fn borrow(columns: &[ColumnBuffer]) -> Vec<Column<'_>> {
+    columns.iter().map(ColumnBuffer::as_column).collect()
+}

@@ -1,0 +1,94 @@
+//! All tests of the workspace, and their sum in the last line.
+
+use std::fmt;
+use std::io::{BufRead, BufReader};
+use std::process::{ExitCode, Stdio};
+
+use crate::workspace::{Profile, Workspace, cannot_start};
+use crate::{Result, guests, setup};
+
+pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
+    setup::ensure(workspace)?;
+    let tidemill = workspace.build_host(Profile::Dev)?;
+    guests::build(workspace, &tidemill)?;
+    workspace.say("running the tests");
+    let (mut counts, passed) = run_all(workspace)?;
+    if !passed && counts.failed == 0 {
+        // A crate that doesn't compile or a test that aborts leaves no count behind.
+        eprintln!("error: cargo test failed without a failed test; its messages are above; counted as one");
+        counts.failed = 1;
+    }
+    if counts == Counts::default() {
+        eprintln!("error: no test ran; there should be some in this workspace; try `cargo test --workspace`");
+    }
+    workspace.say("done");
+    println!("{counts}");
+    Ok(if counts.failed == 0 && counts.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs them all, whichever fail; the counts and whether cargo was content.
+fn run_all(workspace: &Workspace) -> Result<(Counts, bool)> {
+    let mut command = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| cannot_start(&command, &error))?;
+    let mut counts = Counts::default();
+    let stdout = child.stdout.take().ok_or("cargo's output is not piped")?;
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line.map_err(|error| format!("cannot read cargo's output: {error}"))?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        counts.add(&line);
+    }
+    let status = child.wait().map_err(|error| format!("cannot wait for cargo: {error}"))?;
+    Ok((counts, status.success()))
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Counts {
+    /// Counts a line like `test result: ok. 7 passed; 0 failed; 1 ignored; …`; others tell nothing.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        for part in result.split(';') {
+            let mut words = part.split_whitespace().rev();
+            let (Some(what), Some(Ok(count))) = (words.next(), words.next().map(str::parse::<u64>)) else {
+                continue;
+            };
+            match what {
+                "passed" => self.passed += count,
+                "failed" => self.failed += count,
+                "ignored" => self.skipped += count,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_summed() {
+        let mut counts = Counts::default();
+        for line in [
+            "running 3 tests",
+            "test result: ok. 7 passed; 0 failed; 1 ignored; 0 measured; 5 filtered out; finished in 0.01s",
+            "test prints::a_test result: ok. 100 passed; ... ok",
+            "test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.2s",
+        ] {
+            counts.add(line);
+        }
+        assert_eq!(counts.to_string(), "9 passed, 3 failed, 1 skipped");
+    }
+}
