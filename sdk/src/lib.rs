@@ -22,13 +22,14 @@
 //!     Ok(Departure { delay_minutes })
 //! }
 //!
-//! assert_eq!(clean(Flight { origin: "EWR", dep_delay: None }).err(), Some("cancelled: no departure time".into()));
+//! let cancelled = clean(Flight { origin: "EWR", dep_delay: None });
+//! assert_eq!(cancelled.err(), Some("cancelled: no departure time".into()));
 //! ```
 //!
-//! What a function may return is on [`Outcome`]; operators with settings are a [`Transform`]; those that remember, an
-//! [`Aggregate`]. `#[operator]` adds two functions to the module: `describe()` and `open(settings)`, which run whole
-//! batches natively, and, in a build for `wasm32-unknown-unknown`, the exports of the component. A crate holds one
-//! operator, and is a `["cdylib", "rlib"]`.
+//! What a function may return is on [`Outcome`]; operators with settings are a [`Transform`]; those that
+//! remember, an [`Aggregate`]. `#[operator]` adds two functions to the module: `describe()` and
+//! `open(settings)`, which run whole batches natively, and, in a build for `wasm32-unknown-unknown`, the
+//! exports of the component. A crate holds one operator, and is a `["cdylib", "rlib"]`.
 //!
 //! Not here: windows, keys and time. The host has them; an operator sees rows.
 

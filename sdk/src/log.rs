@@ -6,7 +6,8 @@
 //! log::count("late_flights", 3);
 //! ```
 //!
-//! In a component this goes to the host; in a native build, log lines go to standard error, and numbers nowhere.
+//! In a component this goes to the host; in a native build, log lines go to standard error, and numbers
+//! nowhere.
 
 use std::cell::Cell;
 
@@ -53,7 +54,8 @@ pub fn gauge(name: &str, value: f64) {
     (channel().gauge)(name, value);
 }
 
-/// Where it goes. The imports live in the operator's crate, with its bindings; this crate only knows how to call them.
+/// Where it goes. The imports live in the operator's crate, with its bindings; this crate only knows how to
+/// call them.
 #[doc(hidden)]
 #[derive(Clone, Copy)]
 pub struct Channel {

@@ -1,15 +1,16 @@
-//! Operators: what their author writes ([`Transform`], [`Aggregate`], or a plain function), and what runs whole batches
-//! ([`TransformOperator`], [`AggregateOperator`]), natively as in a component.
+//! Operators: what their author writes ([`Transform`], [`Aggregate`], or a plain function), and what runs
+//! whole batches ([`TransformOperator`], [`AggregateOperator`]), natively as in a component.
 
 use crate::batch::{Batch, Column, ColumnBuffer, Emission, Field, Rejection};
 use crate::outcome::{Outcome, Reject};
 use crate::record::{Checked, FromRow, Record};
 use crate::settings::Settings;
+use crate::value::LANES;
 
 /// An operator that makes rows of rows and remembers nothing, with settings.
 ///
-/// Without settings a plain function under `#[operator]` does the same. If `open` is left out, `#[operator]` takes
-/// the type's `Default`.
+/// Without settings a plain function under `#[operator]` does the same. If `open` is left out, `#[operator]`
+/// takes the type's `Default`.
 ///
 /// ```
 /// use tidemill_sdk::prelude::*;
@@ -56,7 +57,8 @@ pub trait Transform: Sized + 'static {
     fn process<'a>(&self, row: Self::Input<'a>) -> Self::Output<'a>;
 }
 
-/// An operator that folds the rows of a group into one accumulator. The host forms the groups and keeps the accumulators.
+/// An operator that folds the rows of a group into one accumulator. The host forms the groups and keeps the
+/// accumulators.
 ///
 /// ```
 /// use tidemill_sdk::prelude::*;
@@ -97,8 +99,8 @@ pub trait Transform: Sized + 'static {
 pub trait Aggregate: Sized + 'static {
     /// The fields that the operator reads; `()` if it reads none.
     type Input<'a>: FromRow<'a>;
-    /// What is remembered of a group; `default()` is an empty group. Its fields are the operator's state: what a
-    /// checkpoint holds, and what the operator's next version is given.
+    /// What is remembered of a group; `default()` is an empty group. Its fields are the operator's state:
+    /// what a checkpoint holds, and what the operator's next version is given.
     type Accumulator: Record + for<'a> FromRow<'a> + Default;
     /// The rows of a finished group: a record, or `Option` or `Vec` of one.
     type Output: Outcome;
@@ -115,7 +117,8 @@ pub trait Aggregate: Sized + 'static {
     /// A row that is refused leaves no trace in the accumulator, whatever `add` has done to it before.
     fn add(&self, accumulator: &mut Self::Accumulator, row: Self::Input<'_>) -> Result<(), Reject>;
 
-    /// Takes the rows of `right` into `left`, where two sessions became one.
+    /// Takes the rows of `right` into `left`: parts of a group that were folded apart become one, as the slices of a
+    /// hopping window do. The order in which parts are merged is the host's.
     fn merge(&self, left: &mut Self::Accumulator, right: Self::Accumulator);
 
     /// The rows of a finished group.
@@ -201,7 +204,8 @@ pub struct Folded {
     pub rejected: Vec<Rejection>,
 }
 
-// --- what `#[operator]` calls -----------------------------------------------------------------------------------
+// --- what `#[operator]` calls
+// -----------------------------------------------------------------------------------
 
 /// A batch through a function.
 #[doc(hidden)]
@@ -364,8 +368,8 @@ impl<T: Aggregate> Fold<'_, '_, '_, T> {
         accumulators
     }
 
-    /// The accumulator as it was before `row`, which spoiled it. Keeping a copy for each row instead would make every
-    /// batch pay for the rare refusal, by the length of the accumulator's lists.
+    /// The accumulator as it was before `row`, which spoiled it. Keeping a copy for each row instead would
+    /// make every batch pay for the rare refusal, by the length of the accumulator's lists.
     #[cold]
     fn refold(&self, group: usize, row: usize) -> T::Accumulator {
         let mut accumulator = self.before.row(group);
@@ -393,13 +397,26 @@ fn check_groups(group_of: &[u8], groups: usize, rows: usize) -> Result<&[[u8; 4]
     let groups_of = group_of.as_chunks::<4>().0.get(..rows);
     let groups_of =
         groups_of.ok_or_else(|| format!("`group-of` has {} bytes for {rows} rows", group_of.len()))?;
-    let largest = groups_of.iter().map(|group| u32::from_le_bytes(*group)).max();
-    match largest {
+    match largest(groups_of) {
         Some(largest) if largest as usize >= groups => {
             Err(format!("`group-of` names group {largest} of {groups}"))
         }
         _ => Ok(groups_of),
     }
+}
+
+/// In blocks, as everything that looks at each row: see `value`.
+fn largest(groups_of: &[[u8; 4]]) -> Option<u32> {
+    let (blocks, rest) = groups_of.as_chunks::<LANES>();
+    let mut largest = [0; LANES];
+    for block in blocks {
+        for (largest, group) in largest.iter_mut().zip(block) {
+            *largest = u32::from_le_bytes(*group).max(*largest);
+        }
+    }
+    let rest = rest.iter().map(|group| u32::from_le_bytes(*group)).max();
+    let blocks = largest.into_iter().max().filter(|_| !blocks.is_empty());
+    blocks.max(rest)
 }
 
 /// All rows of a batch as structs.

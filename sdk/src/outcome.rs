@@ -1,7 +1,8 @@
 //! What an operator's function may return for a row, and how each kind becomes columns.
 //!
-//! Nobody reads the function's signature: the return type's own [`Outcome`] writes the rows. The two kinds that need no
-//! decision per row have their own loops, a record for every row and a filter; so have those that make at most one row.
+//! Nobody reads the function's signature: the return type's own [`Outcome`] writes the rows. The two kinds
+//! that need no decision per row have their own loops, a record for every row and a filter; so have those
+//! that make at most one row.
 
 use std::fmt;
 
@@ -248,7 +249,8 @@ pub struct Sink<R: Record> {
 
 impl<R: Record> Sink<R> {
     pub(crate) fn new(rows: usize) -> Self {
-        Self { writers: R::writers(rows), origins: Origins::default(), rejected: Vec::new() }
+        let origins = Origins { input_rows: rows, ..Origins::default() };
+        Self { writers: R::writers(rows), origins, rejected: Vec::new() }
     }
 
     /// Writes a row that came from input row `origin`.
@@ -287,6 +289,7 @@ impl<R: Record> Sink<R> {
 /// The input row of each output row. While row i comes from row i, nothing is written down.
 #[derive(Default)]
 struct Origins {
+    input_rows: usize,
     rows: usize,
     listed: Vec<u8>,
 }
@@ -319,6 +322,10 @@ impl Origins {
 
     fn finish(self) -> (u32, Option<Vec<u8>>) {
         let rows = u32::try_from(self.rows).expect("more output rows than 32 bits can count");
+        if self.listed.is_empty() && self.rows != self.input_rows {
+            // Only the first of them came through: without origins there would be one for each input row.
+            return (rows, Some((0..rows).flat_map(u32::to_le_bytes).collect()));
+        }
         (rows, (!self.listed.is_empty()).then_some(self.listed))
     }
 }

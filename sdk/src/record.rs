@@ -6,8 +6,8 @@ use crate::value::{FromColumn, LANES};
 /// A row's fields as a struct; written by `#[derive(Record)]`.
 ///
 /// A record may borrow its text from the batch, may be empty, and may be a `()`.
-/// `#[record(rename_all = "camelCase")]` on the struct and `#[record(name = "dateTime")]` on a field give the names in
-/// the data; `#[record(time)]` on a [`Timestamp`](crate::Timestamp) reads the row's event time.
+/// `#[record(rename_all = "camelCase")]` on the struct and `#[record(name = "dateTime")]` on a field give the
+/// names in the data; `#[record(time)]` on a [`Timestamp`](crate::Timestamp) reads the row's event time.
 ///
 /// ```
 /// use tidemill_sdk::prelude::*;
@@ -119,7 +119,8 @@ impl<'a, R: FromRow<'a>> Checked<'a, R> {
     /// Checks every column of a batch.
     ///
     /// # Errors
-    /// If there are not as many columns as `R` has fields, or one does not fit: it is named, with what is wrong.
+    /// If there are not as many columns as `R` has fields, or one does not fit: it is named, with what is
+    /// wrong.
     #[inline(always)]
     pub fn new(rows: usize, columns: &[Column<'a>]) -> Result<Self, String> {
         let (wanted, found) = (R::FIELDS.len(), columns.len());

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The settings that a pipeline gives to an operator.
 ///
-/// After `open`, a setting that nobody asked for is an error: a typing mistake is found when the pipeline is deployed.
+/// After `open`, a setting that nobody asked for is an error: a typing mistake is found when the pipeline is
+/// deployed.
 ///
 /// ```
 /// use tidemill_sdk::prelude::*;

@@ -1,7 +1,9 @@
 //! Whole batches through operators, natively: what the host and a component do, without the border.
 
 use tidemill_sdk::testing::{borrow, columns, emitted, rows};
-use tidemill_sdk::{Batch, Column, ColumnBuffer, DataType, Emission, Output, TransformOperator, prelude::*};
+use tidemill_sdk::{
+    Batch, Column, ColumnBuffer, DataType, Emission, Field, Output, TransformOperator, prelude::*,
+};
 
 /// One field of each type, there and perhaps not.
 #[derive(Record, Clone, Debug, Default, PartialEq)]
@@ -94,7 +96,8 @@ fn rows_that_are_left_out_leave_the_others_whole() {
     }
 }
 
-// --- what an operator may return --------------------------------------------------------------------------------
+// --- what an operator may return
+// --------------------------------------------------------------------------------
 
 #[derive(Record, Debug, Default, PartialEq)]
 struct Number {
@@ -200,6 +203,24 @@ mod repeat {
     }
 }
 
+mod odd {
+    use super::*;
+
+    #[operator]
+    fn odd(row: Number) -> Option<Number> {
+        (row.n % 2 != 0).then_some(row)
+    }
+}
+
+mod countdown {
+    use super::*;
+
+    #[operator]
+    fn countdown(row: Number) -> Rows<impl Iterator<Item = Number>> {
+        Rows((0..row.n).rev().map(|n| Number { n }))
+    }
+}
+
 /// What comes out of a batch of numbers: how many rows, from where if that is told, and which were refused.
 type Came<'t> = (u32, Option<&'t [u32]>, &'t [u32]);
 
@@ -207,11 +228,18 @@ type Came<'t> = (u32, Option<&'t [u32]>, &'t [u32]);
 fn origins_are_told_only_where_they_are_not_obvious() {
     check("filter, all", filter::open(&[]), &[2, 4], (2, None, &[]));
     check("filter, first", filter::open(&[]), &[2, 1], (1, Some(&[0]), &[]));
+    check("filter, last two left out", filter::open(&[]), &[2, 4, 1, 3], (2, Some(&[0, 1]), &[]));
     check("filter, none", filter::open(&[]), &[1, 1], (0, Some(&[]), &[]));
     check("strict filter", strict_filter::open(&[]), &[-2, 1, 4], (1, Some(&[2]), &[0]));
+    check("strict filter, all", strict_filter::open(&[]), &[2, 4], (2, None, &[]));
+    check("strict filter, last left out", strict_filter::open(&[]), &[2, 4, 1], (2, Some(&[0, 1]), &[]));
+    check("strict filter, last refused", strict_filter::open(&[]), &[2, 4, -1], (2, Some(&[0, 1]), &[2]));
+    check("strict filter, all refused", strict_filter::open(&[]), &[-1, -1], (0, Some(&[]), &[0, 1]));
     check("map, all", strict::open(&[]), &[1, 2, 3], (3, None, &[]));
     check("map, one refused", strict::open(&[]), &[1, i64::MIN, 3], (2, Some(&[0, 2]), &[1]));
-    check("map, last refused", strict::open(&[]), &[1, 2, i64::MIN], (2, None, &[2]));
+    check("map, last refused", strict::open(&[]), &[1, 2, i64::MIN], (2, Some(&[0, 1]), &[2]));
+    check("map, all refused", strict::open(&[]), &[i64::MIN], (0, Some(&[]), &[0]));
+    check("map, no row", strict::open(&[]), &[], (0, None, &[]));
     let in_block = [0, 1, 2, i64::MIN, 4, 5, 6, 7, 8];
     check(
         "map, refused in a block",
@@ -220,7 +248,30 @@ fn origins_are_told_only_where_they_are_not_obvious() {
         (8, Some(&[0, 1, 2, 4, 5, 6, 7, 8]), &[3]),
     );
     check("repeat, once each", repeat::open(&[]), &[1, 1], (2, None, &[]));
+    check("repeat, the last not at all", repeat::open(&[]), &[1, 1, 0], (2, Some(&[0, 1]), &[]));
     check("repeat", repeat::open(&[]), &[1, 2, 0, -1, 1], (4, Some(&[0, 1, 1, 4]), &[3]));
+    check("repeat, last refused", repeat::open(&[]), &[1, 1, -1], (2, Some(&[0, 1]), &[2]));
+    check("repeat, none", repeat::open(&[]), &[0, 0], (0, Some(&[]), &[]));
+    check("repeat, as many as came in", repeat::open(&[]), &[2, 0], (2, Some(&[0, 0]), &[]));
+    check("countdown, no last", countdown::open(&[]), &[1, 1, 0], (2, Some(&[0, 1]), &[]));
+    check("countdown, none", countdown::open(&[]), &[0, 0], (0, Some(&[]), &[]));
+    check("countdown, one each", countdown::open(&[]), &[1, 1], (2, None, &[]));
+    check("option, all", odd::open(&[]), &[1, 3], (2, None, &[]));
+    check("option, no last", odd::open(&[]), &[1, 3, 2], (2, Some(&[0, 1]), &[]));
+    check("option, none", odd::open(&[]), &[2, 2], (0, Some(&[]), &[]));
+}
+
+/// A prefix that ends with a block, inside of one, and after one.
+#[test]
+fn rows_missing_at_the_end_are_told_wherever_blocks_end() {
+    for size in SIZES {
+        for kept in 0..=size {
+            let input: Vec<_> = (0..size).map(|row| if row < kept { 1 } else { 2 }).collect();
+            let first: Vec<_> = (0..kept as u32).collect();
+            let origins = (kept < size).then_some(&first[..]);
+            check(&format!("first {kept} of {size}"), odd::open(&[]), &input, (kept as u32, origins, &[]));
+        }
+    }
 }
 
 fn check(name: &str, operator: Opened, input: &[i64], (kept, origins, rejected): Came<'_>) {
@@ -248,7 +299,29 @@ fn a_description_says_what_is_read_and_what_becomes_of_it() {
     assert_eq!(field(12), ("maybe_text", DataType::Text, true));
 }
 
-// --- batches that do not fit ------------------------------------------------------------------------------------
+#[test]
+fn a_name_in_any_letters_is_renamed() {
+    #[derive(Record)]
+    #[record(rename_all = "camelCase")]
+    struct Camel {
+        été: i64,
+        dernier_été: i64,
+        a_b: i64,
+    }
+    #[derive(Record)]
+    #[record(rename_all = "PascalCase")]
+    struct Pascal {
+        été: i64,
+        ßmall_tide: i64,
+        潮_汐: i64,
+    }
+    let names = |fields: &'static [Field]| fields.iter().map(|field| field.name).collect::<Vec<_>>();
+    assert_eq!(names(Camel::FIELDS), ["été", "dernierÉté", "aB"]);
+    assert_eq!(names(Pascal::FIELDS), ["Été", "SSmallTide", "潮汐"]);
+}
+
+// --- batches that do not fit
+// ------------------------------------------------------------------------------------
 
 #[test]
 fn a_column_that_does_not_fit_is_named_with_its_fault() {
@@ -295,7 +368,8 @@ fn offsets_need_not_begin_at_zero() {
     assert_eq!(rows::<Row<'_>>(&[text], 2).unwrap(), [Row { text: "ab" }, Row { text: "cde" }]);
 }
 
-// --- aggregates -------------------------------------------------------------------------------------------------
+// --- aggregates
+// -------------------------------------------------------------------------------------------------
 
 /// An accumulator that owns memory, so that it can be spoiled half way.
 #[derive(Record, Clone, Debug, Default, PartialEq)]
@@ -366,6 +440,34 @@ mod fixed_sums {
     }
 }
 
+/// Groups that may come to nothing.
+mod odd_sums {
+    use super::*;
+
+    #[derive(Default)]
+    struct OddSums;
+
+    #[operator]
+    impl Aggregate for OddSums {
+        type Input<'a> = Number;
+        type Accumulator = Number;
+        type Output = Option<Number>;
+
+        fn add(&self, sum: &mut Number, row: Number) -> Result<(), Reject> {
+            sum.n += row.n;
+            Ok(())
+        }
+
+        fn merge(&self, left: &mut Number, right: Number) {
+            left.n += right.n;
+        }
+
+        fn finish(&self, sum: Number) -> Option<Number> {
+            (sum.n % 2 != 0).then_some(sum)
+        }
+    }
+}
+
 /// Numbers, some above 9, and their groups.
 fn numbers_in_groups() -> (Vec<i64>, Vec<u8>) {
     let numbers: Vec<_> = (0..100).map(|row| row * 7 % 12).collect();
@@ -413,6 +515,24 @@ fn groups_merge_and_finish_row_for_row() {
 }
 
 #[test]
+fn groups_that_come_to_nothing_are_told_by_the_origins_of_the_others() {
+    let sums = odd_sums::open(&[]).unwrap();
+    let check = |finished: &[i64], origins: Option<&[u32]>| {
+        let groups = columns(finished.iter().map(|n| Number { n: *n }));
+        let emission = sums.finish(finished.len(), &borrow(&groups)).unwrap();
+        let odd: Vec<_> = finished.iter().filter(|n| **n % 2 != 0).map(|n| Number { n: *n }).collect();
+        assert_eq!(emitted::<Number>(&emission).unwrap(), odd);
+        let origins = origins.map(|rows| rows.iter().flat_map(|row| row.to_le_bytes()).collect());
+        assert_eq!(emission.origins, origins, "{finished:?}");
+    };
+    check(&[1, 3], None);
+    check(&[2, 3], Some(&[1]));
+    check(&[1, 3, 2], Some(&[0, 1]));
+    check(&[2, 4], Some(&[]));
+    check(&[], None);
+}
+
+#[test]
 fn a_group_out_of_range_is_an_error() {
     let fixed = fixed_sums::open(&[]).unwrap();
     let (sum, input) = (columns([Number { n: 0 }]), columns([Number { n: 1 }, Number { n: 2 }]));
@@ -424,7 +544,8 @@ fn a_group_out_of_range_is_an_error() {
     assert_eq!(fold(&[0; 7]), "`group-of` has 7 bytes for 2 rows");
 }
 
-// --- settings ---------------------------------------------------------------------------------------------------
+// --- settings
+// ---------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_setting_that_is_missing_wrong_or_unknown_is_said_at_open() {
@@ -444,7 +565,8 @@ fn a_setting_that_is_missing_wrong_or_unknown_is_said_at_open() {
     assert_eq!(function, "unknown setting `min`; this operator has no settings");
 }
 
-// --- the driver -------------------------------------------------------------------------------------------------
+// --- the driver
+// -------------------------------------------------------------------------------------------------
 
 type Opened = Result<Box<dyn TransformOperator>, String>;
 

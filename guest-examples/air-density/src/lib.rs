@@ -1,4 +1,5 @@
-//! How dense the air is, from temperature, humidity and pressure: three numbers in, one out. The benchmark's operator.
+//! How dense the air is, from temperature, humidity and pressure: three numbers in, one out. The benchmark's
+//! operator.
 
 use tidemill_sdk::prelude::*;
 

@@ -50,6 +50,8 @@ pub struct Assigned {
     pub fire_first: i64,
     /// Rows that come too late for every window that they are in.
     pub late: Vec<u32>,
+    /// How many of the rows to fold come too late for some of their windows, though not for all.
+    pub partly_late: u64,
     /// The rows to fold.
     pub fold: Fold,
 }
@@ -87,6 +89,10 @@ pub struct Firing {
     pub groups: Groups,
     /// The slices still to be merged, last first.
     rest: Vec<i64>,
+    /// The slice that is being merged, and the pairs of slots that are left of it: here, and there.
+    slice: i64,
+    here: Vec<u32>,
+    there: Vec<u32>,
 }
 
 /// Groups that stand in two slices of a window.
@@ -122,6 +128,11 @@ impl Aggregation {
         }
     }
 
+    /// How far event time has come: windows that end before it have fired.
+    pub fn watermark(&self) -> i64 {
+        self.watermark
+    }
+
     /// How many groups are held, over all slices.
     pub fn groups(&self) -> usize {
         self.slices.values().map(Groups::len).sum()
@@ -139,8 +150,13 @@ impl Aggregation {
     pub fn assign(&mut self, rows: &Rows<'_>, from: usize) -> Assigned {
         self.batch += 1;
         let count = rows.keys.hashes().len();
-        let mut assigned =
-            Assigned { until: count, fire_first: self.watermark, late: Vec::new(), fold: Fold::default() };
+        let mut assigned = Assigned {
+            until: count,
+            fire_first: self.watermark,
+            late: Vec::new(),
+            partly_late: 0,
+            fold: Fold::default(),
+        };
         let fold = &mut assigned.fold;
         fold.rows.reserve(count - from);
         fold.group_of.reserve(count - from);
@@ -151,6 +167,7 @@ impl Aggregation {
             let slice = self.slice_of(rows, row);
             let run_end = (row + 1..count).find(|&r| self.slice_of(rows, r) != slice).unwrap_or(count);
             let last_end = self.slicing.last_end(slice);
+            let first_end = self.slicing.next_window(slice, WATERMARK_MIN).map_or(last_end, |w| w.end);
             let mut part = None;
             for r in row..run_end {
                 let watermark = self.watermark_before(rows, r);
@@ -162,6 +179,7 @@ impl Aggregation {
                     (assigned.until, assigned.fire_first) = (r, watermark);
                     break;
                 }
+                assigned.partly_late += u64::from(first_end <= watermark.saturating_add(1));
                 let part = *part.get_or_insert_with(|| part_of(&mut fold.parts, slice));
                 let groups = self.slices.entry(slice).or_insert_with(|| Groups::new(self.empty.clone()));
                 let number = groups.number(rows.keys, r, self.batch, &mut fold.parts[part].slots);
@@ -259,8 +277,7 @@ impl Aggregation {
             self.watermark = self.watermark.max(watermark);
             return None;
         };
-        let mut rest: Vec<i64> =
-            self.slices.range(bounds.start.max(i64::MIN)..bounds.end).map(|(s, _)| *s).collect();
+        let mut rest: Vec<i64> = self.slices.range(bounds.start..bounds.end).map(|(s, _)| *s).collect();
         rest.reverse();
         let first = rest.pop().expect("the slice that is due");
         let groups = if self.slicing.last_end(first) == bounds.end {
@@ -268,20 +285,21 @@ impl Aggregation {
         } else {
             self.slices[&first].clone()
         };
-        Some(Firing { bounds, groups, rest })
+        Some(Firing { bounds, groups, rest, slice: first, here: Vec::new(), there: Vec::new() })
     }
 
-    /// The next slice to merge into a window, if its groups have met in an earlier one.
-    pub fn next_merge(&self, firing: &mut Firing) -> Option<Merge> {
-        while let Some(slice) = firing.rest.pop() {
-            let other = &self.slices[&slice];
-            let (slots, theirs) = firing.groups.pair(other);
-            if !slots.is_empty() {
-                let left = firing.groups.accumulators.gather(&slots);
-                return Some(Merge { left, right: other.accumulators.gather(&theirs), slots });
-            }
+    /// The next groups to merge into a window, `groups_max` at most: those that stand in a slice and in an earlier
+    /// one.
+    pub fn next_merge(&self, firing: &mut Firing, groups_max: usize) -> Option<Merge> {
+        while firing.here.is_empty() {
+            firing.slice = firing.rest.pop()?;
+            (firing.here, firing.there) = firing.groups.pair(&self.slices[&firing.slice]);
         }
-        None
+        let at = firing.here.len().saturating_sub(groups_max);
+        let (slots, theirs) = (firing.here.split_off(at), firing.there.split_off(at));
+        let left = firing.groups.accumulators.gather(&slots);
+        let right = self.slices[&firing.slice].accumulators.gather(&theirs);
+        Some(Merge { slots, left, right })
     }
 
     /// Marks a window as fired, and forgets the slices that no later window has.
@@ -416,7 +434,7 @@ mod tests {
 
         fn fire(&mut self, watermark: i64) {
             while let Some(mut firing) = self.aggregation.next_firing(watermark) {
-                while let Some(merge) = self.aggregation.next_merge(&mut firing) {
+                while let Some(merge) = self.aggregation.next_merge(&mut firing, 2) {
                     let values = |side: &[ArrayRef]| side[0].as_primitive::<Int64Type>().values().to_vec();
                     let sums = values(&merge.left).into_iter().zip(values(&merge.right)).map(|(l, r)| l + r);
                     let sums: ArrayRef = Arc::new(Int64Array::from_iter_values(sums));

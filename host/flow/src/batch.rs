@@ -7,6 +7,9 @@ use arrow_buffer::ScalarBuffer;
 /// source: so no sum of a time and a window's length can overflow.
 pub const EVENT_TIME_LIMIT_MS: i64 = 1 << 53;
 
+/// Rows of a batch at most: beyond that a batch costs cache misses, and saves no calls worth it.
+pub const BATCH_ROWS_MAX: usize = 4096;
+
 /// Rows of one edge, in the order in which they arrived.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -73,7 +76,8 @@ impl Batch {
     /// rows is the minimum.
     #[must_use]
     pub fn held_back_to(mut self, watermark: i64) -> Batch {
-        self.watermarks = self.watermarks.map(|own| own.iter().map(|w| watermark.min(*w)).collect::<Vec<_>>().into());
+        self.watermarks =
+            self.watermarks.map(|own| own.iter().map(|w| watermark.min(*w)).collect::<Vec<_>>().into());
         self
     }
 

@@ -26,9 +26,6 @@ use crate::schema::FieldType;
 /// How many key groups there are. Highly composite, so that it divides evenly among most numbers of tasks.
 pub const KEY_GROUPS: u32 = 720;
 
-/// The name of the hash, as it stands wherever keys are filed.
-pub const KEY_HASH: &str = "xxh3-64";
-
 /// The key group of a key with this hash.
 pub fn key_group(hash: u64) -> u32 {
     u32::try_from(hash % u64::from(KEY_GROUPS)).expect("less than 720")

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tidemill::toolchain::{self, Options};
+use tidemill::toolchain::{self, Component, Options};
 
 use super::exit::Exit;
 
@@ -16,7 +16,7 @@ pub(super) struct BuildArgs {
     /// A package of the project's workspace; may be repeated
     #[arg(long = "package", short, value_name = "NAME")]
     packages: Vec<String>,
-    /// Where components go; default: `operators` in the project's target folder
+    /// Where components go; default: `target/operators` in the project's folder
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Say nothing but errors
@@ -28,10 +28,9 @@ pub(super) fn run(args: BuildArgs) -> Result<(), Exit> {
     let options =
         Options { packages: args.packages, target_dir: None, output_dir: args.out, quiet: args.quiet };
     let components = toolchain::build(&args.project, &options).map_err(Exit::failure)?;
-    if !args.quiet {
-        for component in components {
-            println!("{}  {} bytes", component.path.display(), component.size_bytes);
-        }
+    if args.quiet {
+        return Ok(());
     }
-    Ok(())
+    let line = |c: &Component| format!("{}  {} bytes\n", c.path.display(), c.size_bytes);
+    super::print(&components.iter().map(line).collect::<String>())
 }

@@ -28,7 +28,7 @@ impl Exit {
 
     pub(super) fn report(self) -> ExitCode {
         if let Some(message) = self.message {
-            eprintln!("tidemill: {message}");
+            super::tell(&format!("tidemill: {message}\n"));
         }
         ExitCode::from(self.status)
     }

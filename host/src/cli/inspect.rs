@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::{Value, json};
-use tidemill::plugin::{Output, Plugin, Runtime};
-use tidemill_flow::schema::Schema;
+use tidemill::plugin::{COMPONENT_BYTES_MAX, Output, Plugin, Runtime};
+use tidemill_flow::schema::{Field, Schema};
 
 use super::exit::Exit;
 
@@ -21,17 +22,13 @@ pub(super) struct InspectArgs {
 
 pub(super) fn run(args: &InspectArgs, cache: &Path) -> Result<(), Exit> {
     let path = args.component.display();
-    let bytes = std::fs::read(&args.component).map_err(|e| Exit::usage(format!("cannot read {path}: {e}")))?;
+    let bytes = super::read(&args.component, COMPONENT_BYTES_MAX)
+        .map_err(|e| Exit::usage(format!("cannot read {path}: {e}")))?;
     let runtime = Runtime::new(cache).map_err(Exit::failure)?;
     let executor = super::run::control_plane()?;
     let plugin = executor.block_on(runtime.load(&bytes));
     let plugin = plugin.map_err(|e| Exit::usage(format!("{path} can't be used as an operator: {e}")))?;
-    if args.json {
-        println!("{:#}", as_json(&plugin));
-    } else {
-        print!("{}", as_text(&plugin));
-    }
-    Ok(())
+    super::print(&if args.json { format!("{:#}\n", as_json(&plugin)) } else { as_text(&plugin) })
 }
 
 fn as_text(plugin: &Plugin) -> String {
@@ -61,24 +58,33 @@ fn as_text(plugin: &Plugin) -> String {
 
 fn as_json(plugin: &Plugin) -> Value {
     let about = plugin.description();
-    let fields = |schema: &Schema| -> Value {
-        let field = |f: &tidemill_flow::schema::Field| {
-            json!({ "name": f.name, "type": f.field_type.name(), "nullable": f.nullable })
-        };
-        schema.fields().iter().map(field).collect()
-    };
+    let fields = |schema: &Schema| -> Vec<Described> { schema.fields().iter().map(Described::of).collect() };
     let (output, returned) = output(&about.output);
     json!({
         "name": about.name,
         "version": about.version,
         "world": plugin.world().name(),
-        "inputs": about.inputs.iter().map(fields).collect::<Value>(),
+        "inputs": about.inputs.iter().map(fields).collect::<Vec<_>>(),
         "output": { "rows": output, "fields": returned.map(fields) },
         "state": fields(&about.state),
         "imports": plugin.imports(),
         "size_bytes": plugin.size_bytes(),
         "sha256": plugin.digest(),
     })
+}
+
+/// A field of a schema, for programs.
+#[derive(Serialize)]
+struct Described {
+    name: String,
+    r#type: &'static str,
+    nullable: bool,
+}
+
+impl Described {
+    fn of(field: &Field) -> Self {
+        Self { name: field.name.clone(), r#type: field.field_type.name(), nullable: field.nullable }
+    }
 }
 
 fn output(output: &Output) -> (&'static str, Option<&Schema>) {

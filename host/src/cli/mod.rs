@@ -9,6 +9,7 @@ mod run;
 mod summary;
 mod table;
 
+use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -62,15 +63,42 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
 fn create(args: &new::NewArgs) -> Result<(), Exit> {
     let project = new::run(args, std::path::Path::new("")).map_err(Exit::usage)?;
     let folder = project.display();
-    println!("made {folder}; now: cd {folder} && cargo test && tidemill build && tidemill run pipeline.toml");
-    Ok(())
+    print(&format!(
+        "made {folder}; now: cd {folder} && cargo test && tidemill build && tidemill run pipeline.toml\n"
+    ))
+}
+
+/// Reads a file that can't be larger than this, and no more of one that is, so that it is refused and not
+/// read for ever.
+fn read(path: &std::path::Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Prints a command's answer. Whoever reads it may stop reading: that is no failure.
+fn print(text: &str) -> Result<(), Exit> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Exit::failure(format!("cannot write the standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says something to the person at the terminal; if nobody listens, that is no failure.
+fn tell(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
 }
 
 fn start_logging(filter: Option<&str>) -> Result<(), Exit> {
     let filter = filter.unwrap_or("warn");
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|e| Exit::usage(format!("`{filter}` is no filter of log lines: {e}")))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).without_time();
+    lines.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
     Ok(())
 }
 

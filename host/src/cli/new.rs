@@ -9,20 +9,20 @@ use std::path::{Path, PathBuf};
 
 /// Starts a project for an operator.
 #[derive(Clone, Debug, clap::Args)]
-pub struct NewArgs {
+pub(super) struct NewArgs {
     /// The operator's name; the project's folder is called so too
-    pub name: String,
+    pub(super) name: String,
     /// What the operator does with rows
     #[arg(long, value_enum, default_value_t)]
-    pub kind: Kind,
+    pub(super) kind: Kind,
     /// Where tidemill-sdk lies; otherwise the one this program was built with
     #[arg(long, value_name = "PATH")]
-    pub sdk: Option<PathBuf>,
+    pub(super) sdk: Option<PathBuf>,
 }
 
 /// What an operator does with rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Makes rows of rows, and remembers nothing
     #[default]
     Transform,
@@ -32,7 +32,7 @@ pub enum Kind {
 
 /// Why there is no project.
 #[derive(Debug)]
-pub enum Error {
+pub(super) enum Error {
     /// Not a name for an operator.
     Name(String),
     /// Something stands in its place.
@@ -83,7 +83,7 @@ impl std::error::Error for Error {
 ///
 /// # Errors
 /// If the name is not one for an operator, if the folder exists, or if it cannot be written.
-pub fn run(args: &NewArgs, parent: &Path) -> Result<PathBuf, Error> {
+pub(super) fn run(args: &NewArgs, parent: &Path) -> Result<PathBuf, Error> {
     check_name(&args.name)?;
     let sdk = sdk_dependency(args.sdk.as_deref())?;
     let project = parent.join(&args.name);
@@ -117,8 +117,8 @@ fn is_keyword(name: &str) -> bool {
     KEYWORDS.split_whitespace().any(|keyword| keyword == name)
 }
 
-/// What stands behind `tidemill-sdk = ` in the project's manifest: the SDK next to the source that this program was built
-/// from, if that is still there, or else the release of the same version.
+/// What stands behind `tidemill-sdk = ` in the project's manifest: the SDK next to the source that this
+/// program was built from, if that is still there, or else the release of the same version.
 fn sdk_dependency(asked: Option<&Path>) -> Result<String, Error> {
     let beside_source = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk"));
     let sdk = match asked {
@@ -151,7 +151,7 @@ fn templates(kind: Kind) -> [(&'static str, &'static str); 6] {
         ("pipeline.toml", pipeline),
         ("orders.csv", include_str!("new/orders.csv.txt")),
         ("README.md", include_str!("new/README.md.txt")),
-        (".gitignore", "/target\n/Cargo.lock\n"),
+        (".gitignore", "/target\n"),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Progress of a running pipeline, on standard error: a line that renews itself on a terminal, one every ten
 //! seconds elsewhere.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,12 @@ fn total_bytes(plan: &Plan) -> Option<u64> {
     Some(total)
 }
 
-async fn show(name: String, total: Option<u64>, counters: Arc<Counters>, mut finished: oneshot::Receiver<()>) {
+async fn show(
+    name: String,
+    total: Option<u64>,
+    counters: Arc<Counters>,
+    mut finished: oneshot::Receiver<()>,
+) {
     let terminal = io::stderr().is_terminal();
     let period = Duration::from_millis(if terminal { 200 } else { 10_000 });
     let started = Instant::now();
@@ -58,14 +63,13 @@ async fn show(name: String, total: Option<u64>, counters: Arc<Counters>, mut fin
         }
         let line = line(&name, total, &counters, started.elapsed());
         if terminal {
-            eprint!("\r\x1b[K{line}");
-            let _ = io::stderr().flush();
+            super::tell(&format!("\r\x1b[K{line}"));
         } else {
-            eprintln!("{line}");
+            super::tell(&format!("{line}\n"));
         }
     }
     if terminal {
-        eprint!("\r\x1b[K");
+        super::tell("\r\x1b[K");
     }
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use tidemill::pipeline::check;
 use tidemill::pipeline::declaration::{self, Declaration};
 use tidemill::pipeline::plan::Plan;
-use tidemill::plugin::{Plugin, Runtime};
+use tidemill::plugin::{COMPONENT_BYTES_MAX, Plugin, Runtime};
 use tidemill::worker::{Ended, Job};
 
 use super::exit::Exit;
@@ -51,12 +51,19 @@ async fn run_pipeline(args: &RunArgs, cache: &Path) -> Result<(), Exit> {
         .build()
         .map_err(|e| Exit::failure(format!("cannot start threads: {e}")))?;
     let started = Instant::now();
-    let job = Job::start(&plan, data_plane.handle()).await.map_err(Exit::failure)?;
+    let job = match Job::start(&plan, data_plane.handle()).await {
+        Ok(job) => job,
+        Err(error) => {
+            // Dropped here it would wait for its threads, which an async function must not.
+            data_plane.shutdown_background();
+            return Err(Exit::usage(format!("pipeline `{}` can't be started: {error}", plan.name)));
+        }
+    };
     let counters = Arc::clone(job.counters());
     let stop = job.stop_handle();
     let interrupts = tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
-            eprintln!("\nstopping; Ctrl-C again to leave at once");
+            super::tell("\nstopping; Ctrl-C again to leave at once\n");
             stop.stop();
         }
         if tokio::signal::ctrl_c().await.is_ok() {
@@ -72,12 +79,14 @@ async fn run_pipeline(args: &RunArgs, cache: &Path) -> Result<(), Exit> {
     data_plane.shutdown_background();
     let ended = ended.map_err(|e| Exit::failure(format!("pipeline `{}` failed: {e}", plan.name)))?;
     if let Some(rows) = args.show {
-        plan.sinks.iter().for_each(|sink| table::show(sink, rows));
+        for sink in &plan.sinks {
+            super::print(&table::of(sink, rows))?;
+        }
     }
     if args.json {
-        println!("{:#}", summary::as_json(&plan, &counters, ended, started.elapsed()));
+        super::print(&format!("{:#}\n", summary::as_json(&plan, &counters, ended, started.elapsed())))?;
     } else if !args.quiet {
-        eprint!("{}", summary::as_text(&plan, &counters, ended, started.elapsed()));
+        super::tell(&summary::as_text(&plan, &counters, ended, started.elapsed()));
     }
     match ended {
         Ended::Finished => Ok(()),
@@ -115,7 +124,7 @@ async fn load(
             plugins.push(plugin.clone());
             continue;
         }
-        let plugin = match std::fs::read(&path) {
+        let plugin = match super::read(&path, COMPONENT_BYTES_MAX) {
             Err(error) => Err(format!("cannot read the component {}: {error}", path.display())),
             Ok(bytes) => {
                 let plugin = runtime.load(&bytes).await;

@@ -27,11 +27,12 @@ pub(super) fn as_text(plan: &Plan, counters: &Counters, ended: Ended, elapsed: D
         lines.push((
             operator.id.clone(),
             format!(
-                "{} in, {} out{}{}{left}",
+                "{} in, {} out{}{}{}{left}",
                 grouped(c.rows_in.get()),
                 grouped(c.rows_out.get()),
                 some(c.rejected.get(), "rejected"),
-                some(c.late.get(), "late")
+                some(c.late.get(), "late"),
+                some(c.partly_late.get(), "late for some of their windows")
             ),
         ));
     }
@@ -65,13 +66,15 @@ pub(super) fn as_json(plan: &Plan, counters: &Counters, ended: Ended, elapsed: D
             "rows_out": c.rows_out.get(),
             "rejected": c.rejected.get(),
             "late": c.late.get(),
+            "partly_late": c.partly_late.get(),
             "windows": c.windows.get(),
             "groups_left": c.groups_left.get(),
         })
     });
-    let sinks = plan.sinks.iter().zip(&counters.sinks).map(|(s, c)| {
-        json!({ "id": s.id, "path": s.path, "rows": c.rows.get(), "bytes": c.bytes.get() })
-    });
+    let sinks =
+        plan.sinks.iter().zip(&counters.sinks).map(
+            |(s, c)| json!({ "id": s.id, "path": s.path, "rows": c.rows.get(), "bytes": c.bytes.get() }),
+        );
     json!({
         "pipeline": plan.name,
         "ended": match ended { Ended::Finished => "finished", Ended::Stopped => "stopped" },
@@ -93,7 +96,7 @@ pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -107,6 +110,9 @@ mod tests {
 
     #[test]
     fn thousands_are_set_apart() {
-        assert_eq!([0, 999, 1000, 27_004, 1_234_567].map(grouped), ["0", "999", "1,000", "27,004", "1,234,567"]);
+        assert_eq!(
+            [0, 999, 1000, 27_004, 1_234_567].map(grouped),
+            ["0", "999", "1,000", "27,004", "1,234,567"]
+        );
     }
 }

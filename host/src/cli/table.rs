@@ -10,12 +10,12 @@ use tidemill_flow::schema::{Field, FieldType};
 /// Enough of a file for as many rows as anybody looks at.
 const BYTES_MAX: usize = 1 << 20;
 
-/// Shows the first rows that a sink wrote, if it wrote a file.
-pub(super) fn show(sink: &SinkPlan, rows_max: usize) {
-    let Some(path) = &sink.path else { return };
+/// The first rows that a sink wrote, if it wrote a file.
+pub(super) fn of(sink: &SinkPlan, rows_max: usize) -> String {
+    let Some(path) = &sink.path else { return String::new() };
     match first_rows(sink, path, rows_max) {
-        Ok((table, rows)) => println!("{}, the first {rows} rows:\n{table}", path.display()),
-        Err(reason) => eprintln!("tidemill: cannot show {}: {reason}", path.display()),
+        Ok((table, rows)) => format!("{}, the first {rows} rows:\n{table}\n", path.display()),
+        Err(reason) => format!("cannot show {}: {reason}\n", path.display()),
     }
 }
 
@@ -38,7 +38,8 @@ fn first_rows(sink: &SinkPlan, path: &std::path::Path, rows_max: usize) -> Resul
         .map_err(|e| e.to_string())?;
     decoder.decode(&bytes, bytes.len() < BYTES_MAX, rows_max).map_err(|e| e.to_string())?;
     let decoded = decoder.take();
-    let columns: Vec<Vec<String>> = sink.schema.fields().iter().zip(&decoded.columns).map(|(f, c)| cells(f, c)).collect();
+    let columns: Vec<Vec<String>> =
+        sink.schema.fields().iter().zip(&decoded.columns).map(|(f, c)| cells(f, c)).collect();
     Ok((lay_out(&columns, &decoded.columns, decoded.rows), decoded.rows))
 }
 

@@ -33,7 +33,7 @@ impl fmt::Display for FormatError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MissingColumn { name, found } => {
-                write!(f, "no column {name:?} in the header; there are {}", found.join(", "))
+                write!(f, "there is no column {name:?}, but {}", found.join(", "))
             }
             Self::AmbiguousColumn(name) => write!(f, "the header has more than one column {name:?}"),
             Self::Header(reason) => write!(f, "cannot read the header: {reason}"),

@@ -1,18 +1,17 @@
-//! Bytes of a file or of the standard input, block by block, as the rows of a partition.
+//! Bytes of a file, a pipe or the standard input, block by block, as the rows of a partition.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use tidemill_flow::batch::BATCH_ROWS_MAX;
 use tokio::sync::mpsc;
 
 use crate::formats::{Decoded, Decoder, FormatError};
 
 /// How much is read at once: some thousand records, and about what a core's second-level cache holds.
 const BLOCK_BYTES: usize = 256 << 10;
-/// Rows of a batch at most: beyond that a batch costs cache misses and saves no calls worth it.
-pub(super) const ROWS_MAX: usize = 4096;
-/// Blocks of the standard input that wait to be decoded.
+/// Blocks of a pipe or the standard input that wait to be decoded.
 const BLOCKS_WAITING: usize = 4;
 
 /// What ends the reading of a partition before its end.
@@ -44,22 +43,51 @@ enum Input {
     /// Opened when it is read first, so that many files wait without a handle each.
     Unopened(PathBuf),
     File(File),
-    /// Read by a thread of its own, because it may wait for a person.
-    Stdin(mpsc::Receiver<io::Result<Vec<u8>>>),
+    /// Read by a thread of its own, because it may wait for a person or another program.
+    Thread(mpsc::Receiver<io::Result<Vec<u8>>>),
 }
 
 impl Blocks {
     pub(super) fn of_file(path: &Path, decoder: Decoder) -> Self {
-        Self::new(Input::Unopened(path.to_path_buf()), decoder)
+        let path = path.to_path_buf();
+        if path.is_file() {
+            return Self::new(Input::Unopened(path), decoder);
+        }
+        // A pipe may wait for whoever writes to it, even to be opened.
+        Self::of_thread(move || Ok(Box::new(File::open(path)?)), decoder)
+    }
+
+    /// Reads a file's beginning to see whether it has the demanded columns, so that a pipeline that can't be run
+    /// is refused before anything is written. What isn't a regular file can be read but once, and isn't.
+    pub(super) fn check_header(path: &Path, mut decoder: Decoder) -> Result<(), BlockError> {
+        if !path.is_file() {
+            return Ok(());
+        }
+        let mut block = Vec::new();
+        let file = File::open(path).map_err(BlockError::Io)?;
+        file.take(BLOCK_BYTES as u64).read_to_end(&mut block).map_err(BlockError::Io)?;
+        // One row shows which columns there are, where no header names them.
+        decoder.decode(&block, block.len() < BLOCK_BYTES, 1)?;
+        Ok(())
     }
 
     pub(super) fn of_stdin(decoder: Decoder) -> Self {
+        Self::of_thread(|| Ok(Box::new(io::stdin())), decoder)
+    }
+
+    fn of_thread(
+        open: impl FnOnce() -> io::Result<Box<dyn Read>> + Send + 'static,
+        decoder: Decoder,
+    ) -> Self {
         let (sender, receiver) = mpsc::channel(BLOCKS_WAITING);
         let read = move || {
-            let mut stdin = io::stdin().lock();
+            let mut input = match open() {
+                Ok(input) => input,
+                Err(error) => return drop(sender.blocking_send(Err(error))),
+            };
             loop {
                 let mut block = vec![0; BLOCK_BYTES];
-                let result = stdin.read(&mut block).map(|count| {
+                let result = input.read(&mut block).map(|count| {
                     block.truncate(count);
                     block
                 });
@@ -70,8 +98,11 @@ impl Blocks {
             }
         };
         // Not joined: at the end of the process it may still wait for input that never comes.
-        std::thread::Builder::new().name("tidemill-stdin".into()).spawn(read).expect("a thread can be started");
-        Self::new(Input::Stdin(receiver), decoder)
+        std::thread::Builder::new()
+            .name("tidemill-reader".into())
+            .spawn(read)
+            .expect("a thread can be started");
+        Self::new(Input::Thread(receiver), decoder)
     }
 
     fn new(input: Input, decoder: Decoder) -> Self {
@@ -81,7 +112,7 @@ impl Blocks {
     /// The next records; none at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Decoded>, BlockError> {
         loop {
-            let consumed = self.decoder.decode(&self.buffer[self.start..], self.ended, ROWS_MAX)?;
+            let consumed = self.decoder.decode(&self.buffer[self.start..], self.ended, BATCH_ROWS_MAX)?;
             self.start += consumed;
             self.bytes += consumed as u64;
             let decoded = self.decoder.take();
@@ -111,7 +142,7 @@ impl Blocks {
                 let count = file.read(&mut self.buffer[before..])?;
                 self.buffer.truncate(before + count);
             }
-            Input::Stdin(blocks) => {
+            Input::Thread(blocks) => {
                 let block = blocks.recv().await.unwrap_or(Ok(Vec::new()))?;
                 self.buffer.extend_from_slice(&block);
             }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
 use arrow_array::{Array, ArrayRef, UInt32Array};
-use tidemill_flow::batch::{EVENT_TIME_LIMIT_MS, Position, take};
+use tidemill_flow::batch::{BATCH_ROWS_MAX as ROWS_MAX, EVENT_TIME_LIMIT_MS, Position, record_batch, take};
+use tidemill_flow::schema::Schema;
 
-use super::files::{BlockError, Blocks, ROWS_MAX};
+use super::files::{BlockError, Blocks};
 use super::nexmark;
-use crate::formats::{Decoder, Malformed};
+use crate::formats::{Decoder, Encoder, Format, Malformed};
 use crate::pipeline::plan::{EventTimePlan, SourceInput, SourcePlan};
 
 /// Rows that were read.
@@ -47,6 +48,7 @@ pub struct Partition {
     /// The file, or what else a person knows it by.
     name: String,
     event_time: Option<EventTimePlan>,
+    schema: Schema,
     reader: Reader,
 }
 
@@ -64,14 +66,17 @@ impl Partition {
     /// The partition with this index of a source; `number` is its number among all of the pipeline's.
     ///
     /// # Errors
-    /// When its format can't give the demanded fields.
+    /// When its format can't give the demanded fields, or its file can't be read.
     pub fn open(source: &SourcePlan, index: usize, number: u32) -> Result<Self, ReadError> {
         let decoder = |format, demands: &Vec<_>| {
-            Decoder::new(format, demands.clone()).map_err(|e| ReadError(format!("source `{}`: {e}", source.id)))
+            Decoder::new(format, demands.clone())
+                .map_err(|e| ReadError(format!("source `{}`: {e}", source.id)))
         };
         let name = partition_name(source, index);
         let reader = match &source.input {
             SourceInput::Files { paths, format, demands } => {
+                let header = Blocks::check_header(&paths[index], decoder(format, demands)?);
+                header.map_err(|e| read_error(&name, e))?;
                 Reader::Blocks(Box::new(Blocks::of_file(&paths[index], decoder(format, demands)?)))
             }
             SourceInput::Stdin { format, demands } => {
@@ -79,7 +84,8 @@ impl Partition {
             }
             SourceInput::Nexmark { options, paced } => {
                 let fields: Vec<&str> = source.schema.fields().iter().map(|f| f.name.as_str()).collect();
-                let events = nexmark::Partition::new(options, u32::try_from(index).expect("few partitions"), &fields);
+                let events =
+                    nexmark::Partition::new(options, u32::try_from(index).expect("few partitions"), &fields);
                 // Twenty batches a second are smooth enough to watch.
                 let per_batch = usize::try_from(options.events_per_second / 20).unwrap_or(ROWS_MAX);
                 let rows_max = if *paced { per_batch.clamp(1, ROWS_MAX) } else { ROWS_MAX };
@@ -87,12 +93,7 @@ impl Partition {
                 Reader::Nexmark { events: Box::new(events), pace, rows_max }
             }
         };
-        Ok(Self { number, name, event_time: source.event_time, reader })
-    }
-
-    /// The file, or what else a person knows it by.
-    pub fn name(&self) -> &str {
-        &self.name
+        Ok(Self { number, name, event_time: source.event_time, schema: source.schema.clone(), reader })
     }
 
     /// How much of it has been read: bytes of a file, events of a generator.
@@ -110,12 +111,7 @@ impl Partition {
     pub async fn next(&mut self) -> Result<Option<Rows>, ReadError> {
         match &mut self.reader {
             Reader::Blocks(blocks) => {
-                let decoded = blocks.next().await.map_err(|e| {
-                    ReadError(match e {
-                        BlockError::Io(e) => format!("cannot read {}: {e}", self.name),
-                        BlockError::Format(e) => format!("{}: {e}", self.name),
-                    })
-                })?;
+                let decoded = blocks.next().await.map_err(|e| read_error(&self.name, e))?;
                 Ok(decoded.map(|decoded| {
                     let positions = decoded.lines.iter().map(|&l| position(self.number, l)).collect();
                     let times = self.event_time.map(|t| times(&decoded.columns[t.column]));
@@ -126,7 +122,7 @@ impl Partition {
                         positions,
                         malformed: decoded.malformed,
                     };
-                    rows.without_impossible_times()
+                    rows.without_impossible_times(&self.schema)
                 }))
             }
             Reader::Nexmark { events, pace, rows_max } => {
@@ -146,6 +142,13 @@ impl Partition {
     }
 }
 
+fn read_error(name: &str, error: BlockError) -> ReadError {
+    ReadError(match error {
+        BlockError::Io(e) => format!("cannot read {name}: {e}"),
+        BlockError::Format(e) => format!("{name}: {e}"),
+    })
+}
+
 /// What a person knows a partition by.
 pub(crate) fn partition_name(source: &SourcePlan, index: usize) -> String {
     match &source.input {
@@ -163,6 +166,16 @@ impl Pace {
     }
 }
 
+/// Rows as JSON, of the fields that were read.
+fn json_lines(columns: &[ArrayRef], rows: &[u32], schema: &Schema) -> Vec<Vec<u8>> {
+    let which = UInt32Array::from(rows.to_vec());
+    let columns = columns.iter().map(|c| take(c, &which)).collect();
+    let mut encoder = Encoder::new(&Format::JsonLines, schema).expect("JSON has every type");
+    let mut lines = Vec::new();
+    encoder.encode(&record_batch(schema.arrow(), columns, rows.len()), &mut lines);
+    lines.split(|b| *b == b'\n').take(rows.len()).map(<[u8]>::to_vec).collect()
+}
+
 fn position(partition: u32, record: u64) -> u64 {
     Position { partition, record }.pack()
 }
@@ -174,7 +187,7 @@ fn times(column: &ArrayRef) -> Vec<i64> {
 
 impl Rows {
     /// Sets aside rows whose event time no calendar knows; almost always there are none.
-    fn without_impossible_times(mut self) -> Self {
+    fn without_impossible_times(mut self, schema: &Schema) -> Self {
         let Some(times) = &self.times else { return self };
         let possible = |time: i64| time.unsigned_abs() <= EVENT_TIME_LIMIT_MS.unsigned_abs();
         if times.iter().all(|&t| possible(t)) {
@@ -182,10 +195,12 @@ impl Rows {
         }
         let (good, bad): (Vec<u32>, Vec<u32>) =
             (0u32..).take(self.count).partition(|&row| possible(times[row as usize]));
-        for row in bad {
+        let raw = json_lines(&self.columns, &bad, schema);
+        for (row, raw) in bad.into_iter().zip(raw) {
             let (line, time) = (Position::unpack(self.positions[row as usize]).record, times[row as usize]);
-            let reason = format!("the event time {time} ms is impossibly far from 1970; is the field's `unit` right?");
-            self.malformed.push(Malformed { line, reason, raw: Vec::new() });
+            let reason =
+                format!("the event time {time} ms is impossibly far from 1970; is the field's `unit` right?");
+            self.malformed.push(Malformed { line, reason, raw });
         }
         let which = UInt32Array::from(good.clone());
         self.columns = self.columns.iter().map(|c| take(c, &which)).collect();

@@ -98,9 +98,11 @@ impl Offered {
                 None => Err(Unreadable::Untyped { source: *source }),
             },
             Self::Fixed { schema, from_source } => match schema.field(name) {
-                Some(field) => {
-                    Ok(Found { field_type: field.field_type, nullable: field.nullable, may_reject: *from_source })
-                }
+                Some(field) => Ok(Found {
+                    field_type: field.field_type,
+                    nullable: field.nullable,
+                    may_reject: *from_source,
+                }),
                 None => Err(Unreadable::Unknown(names(schema))),
             },
             Self::Extended(below, schema) => match schema.field(name) {
@@ -108,7 +110,9 @@ impl Offered {
                     Ok(Found { field_type: field.field_type, nullable: field.nullable, may_reject: false })
                 }
                 None => below.find(name, demands).map_err(|e| match e {
-                    Unreadable::Unknown(known) => Unreadable::Unknown(known.into_iter().chain(names(schema)).collect()),
+                    Unreadable::Unknown(known) => {
+                        Unreadable::Unknown(known.into_iter().chain(names(schema)).collect())
+                    }
                     other => other,
                 }),
             },
@@ -122,7 +126,9 @@ impl Offered {
                     }
                     Ok(Found {
                         nullable: found.nullable || next.nullable,
-                        may_reject: found.may_reject && next.may_reject,
+                        // A side that always has a value rejects nothing.
+                        may_reject: (!found.nullable || found.may_reject)
+                            && (!next.nullable || next.may_reject),
                         ..found
                     })
                 })
@@ -142,7 +148,10 @@ impl Offered {
             }
             Self::United(inputs) => {
                 let first = inputs.first().expect("an operator has an input").all(demands);
-                let in_all = first.fields().iter().filter(|f| self.find(&f.name, demands).is_ok()).cloned();
+                let in_all = first.fields().iter().filter_map(|f| {
+                    let found = self.find(&f.name, demands).ok()?;
+                    Some(Field { nullable: found.nullable, ..f.clone() })
+                });
                 Schema::new(in_all.collect()).expect("names of a schema are unique")
             }
         }

@@ -47,7 +47,9 @@ impl SourcePlan {
     pub fn out_of_orderness_ms(&self) -> Option<i64> {
         match &self.input {
             SourceInput::Nexmark { options, .. } => Some(options.out_of_orderness_ms.cast_signed()),
-            SourceInput::Files { .. } | SourceInput::Stdin { .. } => self.event_time.map(|t| t.out_of_orderness_ms),
+            SourceInput::Files { .. } | SourceInput::Stdin { .. } => {
+                self.event_time.map(|t| t.out_of_orderness_ms)
+            }
         }
     }
 }

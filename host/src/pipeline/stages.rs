@@ -5,7 +5,9 @@ use std::path::Path;
 use tidemill_flow::schema::Schema;
 
 use super::declaration::{Declaration, Upstream};
-use super::plan::{Edge, Head, Node, OperatorKind, OperatorPlan, Routing, SinkPlan, SourcePlan, Stage, Target};
+use super::plan::{
+    Edge, Head, Node, OperatorKind, OperatorPlan, Routing, SinkPlan, SourcePlan, Stage, Target,
+};
 
 /// The name of the column that late rows have beside their fields: how late they are for the last of their
 /// windows, in milliseconds of event time.
@@ -98,7 +100,8 @@ pub fn late_by_field() -> tidemill_flow::schema::Field {
 }
 
 fn edge(written: &Schema, read: &Schema, target: Target) -> Edge {
-    let column = |name: &str| written.index_of(name).unwrap_or_else(|| panic!("`{name}` is read but not written"));
+    let column =
+        |name: &str| written.index_of(name).unwrap_or_else(|| panic!("`{name}` is read but not written"));
     let columns = read.fields().iter().map(|f| column(&f.name)).collect();
     Edge { columns, schema: read.clone(), target }
 }
@@ -130,8 +133,10 @@ fn outputs_of<'a>(
 /// # Errors
 /// When nothing matches, or a folder can't be read.
 pub(super) fn expand(base: &Path, pattern: &str) -> Result<Vec<std::path::PathBuf>, String> {
-    let full = base.join(pattern);
-    let full = full.to_str().ok_or_else(|| format!("the path {} isn't UTF-8", full.display()))?;
+    let base = base.to_str().ok_or_else(|| format!("the path {} isn't UTF-8", base.display()))?;
+    // What the pipeline's own folder is called is no pattern.
+    let full = Path::new(&glob::Pattern::escape(base)).join(pattern);
+    let full = full.to_str().expect("made of text");
     let matches = glob::glob(full).map_err(|e| format!("`{pattern}` is no pattern of paths: {e}"))?;
     let mut paths = Vec::new();
     for path in matches {

@@ -22,7 +22,10 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn new(folder: &Path, engine: &Engine) -> Result<Self, LoadError> {
         make_private(folder).map_err(|e| {
-            LoadError::new(format!("cannot make the folder {} for compiled components: {e}", folder.display()))
+            LoadError::new(format!(
+                "cannot make the folder {} for compiled components: {e}",
+                folder.display()
+            ))
         })?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -30,7 +33,12 @@ impl Cache {
     }
 
     /// The compiled component with this digest, compiled from `bytes` if it isn't there.
-    pub(super) fn component(&self, engine: &Engine, digest: &str, bytes: &[u8]) -> wasmtime::Result<Component> {
+    pub(super) fn component(
+        &self,
+        engine: &Engine,
+        digest: &str,
+        bytes: &[u8],
+    ) -> wasmtime::Result<Component> {
         let path = self.folder.join(format!("{digest}-{:016x}.cwasm", self.settings));
         if let Some(component) = self.load(engine, &path) {
             return Ok(component);
@@ -65,29 +73,51 @@ impl Cache {
 
     fn store(&self, path: &Path, component: &Component) -> wasmtime::Result<()> {
         let code = component.serialize()?;
-        let half = path.with_extension(format!("{}.half", std::process::id()));
-        let mut file = fs::File::create(&half)?;
-        file.write_all(&code)?;
-        file.sync_all()?;
-        fs::rename(&half, path)?;
-        Ok(())
+        let half = path.with_extension(format!("{}.half", unique()));
+        let written = write_new(&half, &code).and_then(|()| fs::rename(&half, path));
+        if written.is_err() {
+            // What is left of it is in nobody's way; why it failed is the error to tell.
+            let _ = fs::remove_file(&half);
+        }
+        Ok(written?)
     }
+}
+
+/// A name that no other process uses, on this machine or another that shares the folder.
+fn unique() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    // Seeded by the system for each process and value: chance without a dependency.
+    format!("{}-{:016x}", std::process::id(), RandomState::new().hash_one(std::process::id()))
+}
+
+/// Writes a file that isn't there yet: never into one that somebody else is writing or has put there.
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = fs::File::options().write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Makes a folder that only this user can enter, and refuses one that others could write to.
 fn make_private(folder: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     {
-        use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+        use std::os::unix::fs::{DirBuilderExt, MetadataExt};
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let metadata = fs::metadata(folder)?;
-        let probe = folder.join(format!(".probe-{}", std::process::id()));
-        let owner = fs::File::create(&probe)?.metadata()?.uid();
+        if metadata.mode() & 0o022 != 0 {
+            let others = "others can write to it, and could put code there; choose another with --cache, or `chmod 700` it \
+                          when it is empty";
+            return Err(std::io::Error::other(others));
+        }
+        // Whose files are we? The owner of one that we make.
+        let probe = folder.join(format!(".probe-{}", unique()));
+        write_new(&probe, b"")?;
+        let owner = fs::metadata(&probe).map(|m| m.uid());
         fs::remove_file(&probe)?;
-        if metadata.uid() != owner {
+        if metadata.uid() != owner? {
             return Err(std::io::Error::other("it belongs to another user; choose another with --cache"));
         }
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+        Ok(())
     }
     #[cfg(not(unix))]
     fs::create_dir_all(folder)

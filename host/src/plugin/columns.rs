@@ -7,7 +7,8 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMillisecondArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray,
+    TimestampMillisecondArray,
 };
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::DataType;
@@ -36,9 +37,15 @@ impl<'a> Lent<'a> {
             DataType::Boolean => (None, bits(column.as_boolean().values())),
             DataType::Int64 => (None, fixed(column.as_primitive::<Int64Type>().values())),
             DataType::Float64 => (None, fixed(column.as_primitive::<Float64Type>().values())),
-            DataType::Timestamp(..) => (None, fixed(column.as_primitive::<TimestampMillisecondType>().values())),
-            DataType::Utf8 => variable(column.as_string::<i32>().offsets(), column.as_string::<i32>().value_data()),
-            DataType::Binary => variable(column.as_binary::<i32>().offsets(), column.as_binary::<i32>().value_data()),
+            DataType::Timestamp(..) => {
+                (None, fixed(column.as_primitive::<TimestampMillisecondType>().values()))
+            }
+            DataType::Utf8 => {
+                variable(column.as_string::<i32>().offsets(), column.as_string::<i32>().value_data())
+            }
+            DataType::Binary => {
+                variable(column.as_binary::<i32>().offsets(), column.as_binary::<i32>().value_data())
+            }
             other => panic!("a column of {other} in a batch"),
         };
         Self { validity, offsets, data }
@@ -54,7 +61,7 @@ fn fixed<T: arrow_buffer::ArrowNativeType>(values: &ScalarBuffer<T>) -> Cow<'_, 
 }
 
 fn bits(bits: &BooleanBuffer) -> Cow<'_, [u8]> {
-    if bits.offset() % 8 != 0 {
+    if !bits.offset().is_multiple_of(8) {
         return Cow::Owned(bits.sliced().as_slice().to_vec());
     }
     let start = bits.offset() / 8;
@@ -80,7 +87,10 @@ pub(super) fn write_u32s(values: &[u32]) -> Vec<u8> {
 pub(super) fn read_u32s(bytes: &[u8], limit: u32, what: &str) -> Result<Vec<u32>, Failure> {
     let (words, rest) = bytes.as_chunks::<4>();
     if !rest.is_empty() {
-        return Err(Failure::Malformed(format!("{what} of {} bytes, which is no multiple of 4", bytes.len())));
+        return Err(Failure::Malformed(format!(
+            "{what} of {} bytes, which is no multiple of 4",
+            bytes.len()
+        )));
     }
     let values: Vec<u32> = words.iter().map(|w| u32::from_le_bytes(*w)).collect();
     match values.iter().find(|v| **v >= limit) {
@@ -90,13 +100,18 @@ pub(super) fn read_u32s(bytes: &[u8], limit: u32, what: &str) -> Result<Vec<u32>
 }
 
 /// Checks and takes over the columns that a guest returned for these fields.
-pub(super) fn take_over(fields: &[Field], rows: usize, columns: Vec<ColumnResult>) -> Result<Vec<ArrayRef>, Failure> {
+pub(super) fn take_over(
+    fields: &[Field],
+    rows: usize,
+    columns: Vec<ColumnResult>,
+) -> Result<Vec<ArrayRef>, Failure> {
     if columns.len() != fields.len() {
         let (found, wanted) = (columns.len(), fields.len());
         return Err(Failure::Malformed(format!("{found} columns, but it described {wanted}")));
     }
     let column = |(field, column): (&Field, ColumnResult)| {
-        array(field, rows, column).map_err(|what| Failure::Malformed(format!("field `{}`: {what}", field.name)))
+        array(field, rows, column)
+            .map_err(|what| Failure::Malformed(format!("field `{}`: {what}", field.name)))
     };
     fields.iter().zip(columns).map(column).collect()
 }
@@ -104,8 +119,12 @@ pub(super) fn take_over(fields: &[Field], rows: usize, columns: Vec<ColumnResult
 fn array(field: &Field, rows: usize, column: ColumnResult) -> Result<ArrayRef, String> {
     let nulls = nulls(field, rows, column.validity)?;
     let offsets = match (field.field_type, column.offsets) {
-        (FieldType::Text | FieldType::Bytes, Some(offsets)) => Some(offsets_of(rows, &offsets, column.data.len())?),
-        (FieldType::Text | FieldType::Bytes, None) => return Err(format!("no offsets for {}", field.field_type)),
+        (FieldType::Text | FieldType::Bytes, Some(offsets)) => {
+            Some(offsets_of(rows, &offsets, column.data.len())?)
+        }
+        (FieldType::Text | FieldType::Bytes, None) => {
+            return Err(format!("no offsets for {}", field.field_type));
+        }
         (_, Some(_)) => return Err(format!("offsets for {}", field.field_type)),
         (_, None) => None,
     };
@@ -121,13 +140,16 @@ fn array(field: &Field, rows: usize, column: ColumnResult) -> Result<ArrayRef, S
     Ok(match field.field_type {
         FieldType::Boolean => Arc::new(BooleanArray::new(BooleanBuffer::new(data, 0, rows), nulls)),
         FieldType::Integer => Arc::new(Int64Array::new(aligned(data), nulls)),
-        FieldType::Float => Arc::new(Float64Array::new(aligned(data), nulls)),
+        FieldType::Float => Arc::new(Float64Array::new(with_one_nan(aligned(data)), nulls)),
         FieldType::Timestamp => Arc::new(
             TimestampMillisecondArray::new(aligned(data), nulls).with_data_type(field.field_type.arrow()),
         ),
         FieldType::Text => {
             let offsets = offsets.expect("checked above");
-            Arc::new(StringArray::try_new(offsets, data, nulls).map_err(|e| format!("text that isn't UTF-8: {e}"))?)
+            Arc::new(
+                StringArray::try_new(offsets, data, nulls)
+                    .map_err(|e| format!("text that isn't UTF-8: {e}"))?,
+            )
         }
         FieldType::Bytes => {
             let offsets = offsets.expect("checked above");
@@ -146,10 +168,24 @@ fn aligned<T: arrow_buffer::ArrowNativeType>(data: Buffer) -> ScalarBuffer<T> {
     ScalarBuffer::from(Buffer::from(copy))
 }
 
+/// The same values, with the same bits for every not-a-number.
+fn with_one_nan(values: ScalarBuffer<f64>) -> ScalarBuffer<f64> {
+    // Without a branch in the loop, so that looking costs next to nothing where there is none.
+    let any = values.iter().fold(false, |any, value| any | value.is_nan());
+    if !any {
+        return values;
+    }
+    values.iter().map(|&value| if value.is_nan() { f64::NAN } else { value }).collect::<Vec<f64>>().into()
+}
+
 fn nulls(field: &Field, rows: usize, validity: Option<Vec<u8>>) -> Result<Option<NullBuffer>, String> {
     let Some(validity) = validity else { return Ok(None) };
     if validity.len() != rows.div_ceil(8) {
-        return Err(format!("{} bytes of validity for {rows} rows, expected {}", validity.len(), rows.div_ceil(8)));
+        return Err(format!(
+            "{} bytes of validity for {rows} rows, expected {}",
+            validity.len(),
+            rows.div_ceil(8)
+        ));
     }
     let nulls = NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(validity), 0, rows));
     if nulls.null_count() == 0 {

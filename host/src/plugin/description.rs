@@ -6,9 +6,12 @@ use super::bindings::aggregate::exports::tidemill::operator::lifecycle as aggreg
 use super::bindings::transform::exports::tidemill::operator::lifecycle as transform;
 use super::bindings::transform::tidemill::operator::types::{self, DataType};
 use super::failure::LoadError;
+use super::guest::readable;
 
 /// The name under which an operator reads its rows' event time.
 pub const TIME_FIELD: &str = "$time";
+
+const AN_INPUT: &str = "an input";
 
 /// What an operator says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,13 +53,20 @@ impl Output {
 macro_rules! convert {
     ($name:ident, $module:ident) => {
         pub(super) fn $name(d: $module::Description) -> Result<Description, LoadError> {
-            let inputs = d.inputs.into_iter().map(|fields| schema("an input", fields)).collect::<Result<_, _>>()?;
+            let inputs =
+                d.inputs.into_iter().map(|fields| schema(AN_INPUT, fields)).collect::<Result<_, _>>()?;
             let output = match d.output {
                 $module::Output::Same => Output::Same,
                 $module::Output::Extended(fields) => Output::Extended(schema("its output", fields)?),
                 $module::Output::Replaced(fields) => Output::Replaced(schema("its output", fields)?),
             };
-            Ok(Description { name: d.name, version: d.version, inputs, output, state: schema("its state", d.state)? })
+            Ok(Description {
+                name: readable(&d.name),
+                version: readable(&d.version),
+                inputs,
+                output,
+                state: schema("its state", d.state)?,
+            })
         }
     };
 }
@@ -65,7 +75,7 @@ convert!(of_aggregate, aggregate);
 
 fn schema(what: &str, fields: Vec<types::Field>) -> Result<Schema, LoadError> {
     let field = |f: types::Field| Field {
-        name: f.name,
+        name: readable(&f.name),
         field_type: match f.data_type {
             DataType::Boolean => FieldType::Boolean,
             DataType::Integer => FieldType::Integer,
@@ -78,6 +88,13 @@ fn schema(what: &str, fields: Vec<types::Field>) -> Result<Schema, LoadError> {
     };
     let schema = Schema::new(fields.into_iter().map(field).collect())
         .map_err(|name| LoadError::new(format!("it describes the field `{name}` of {what} twice")))?;
+    let reserved = |f: &&Field| f.name.starts_with('$') && !(what == AN_INPUT && f.name == TIME_FIELD);
+    if let Some(field) = schema.fields().iter().find(reserved) {
+        return Err(LoadError::new(format!(
+            "it describes a field `{}` of {what}; names that begin with `$` are the host's: rename it",
+            field.name
+        )));
+    }
     match schema.field(TIME_FIELD) {
         Some(time) if time.field_type != FieldType::Timestamp => Err(LoadError::new(format!(
             "it describes `{TIME_FIELD}` as {}; a row's event time is a timestamp",

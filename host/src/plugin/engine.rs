@@ -15,10 +15,10 @@ use super::guest::Guest;
 pub(super) const TICK: Duration = Duration::from_millis(5);
 
 /// The most memory that one guest may have, whatever its pipeline asks for.
-const MEMORY_MAX_BYTES: usize = 4 << 30;
+pub(super) const MEMORY_MAX_BYTES: usize = 4 << 30;
 /// Instances at once: tasks times operators. A component of one core module takes three core instances,
 /// one memory and two tables; a reservation costs address space, not memory.
-const INSTANCES_MAX: u32 = 1000;
+pub const INSTANCES_MAX: u32 = 1000;
 
 /// The compiler of components, and what compiled components share. Cheap to clone.
 #[derive(Clone)]
@@ -34,7 +34,8 @@ impl Runtime {
     /// # Errors
     /// When the folder can't be made, or the machine lacks the address space for the instances.
     pub fn new(cache: &Path) -> Result<Self, LoadError> {
-        let engine = Engine::new(&config()).map_err(|e| LoadError::new(format!("cannot set up wasmtime: {e:#}")))?;
+        let engine =
+            Engine::new(&config()).map_err(|e| LoadError::new(format!("cannot set up wasmtime: {e:#}")))?;
         let mut linker = wasmtime::component::Linker::new(&engine);
         TransformOperator::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)
             .map_err(|e| LoadError::new(format!("cannot set up wasmtime: {e:#}")))?;
@@ -52,8 +53,9 @@ fn config() -> Config {
         .concurrency_support(false)
         // A guest that doesn't return is interrupted. Part of every compiled artifact.
         .epoch_interruption(true)
-        // Replaying the same input gives the same bytes.
-        .cranelift_nan_canonicalization(true)
+        // Replaying the same input gives the same bytes. Of not-a-numbers there are many, and which one a
+        // processor makes is its own affair: the host writes them all alike when it takes columns over. The
+        // compiler could do so after each operation, but that made a loop of floats four times as slow.
         .wasm_relaxed_simd(false)
         // Nothing that operators need; each is surface.
         .wasm_memory64(false)

@@ -60,8 +60,26 @@ impl Guest {
     }
 
     pub(super) fn begin_call(&mut self) {
-        self.ticks_left = self.limits.call_ms.div_ceil(TICK.as_millis().try_into().expect("some ms")).max(1);
-        self.last_error = None;
+        self.say_last_error();
+        // One more, as a call begins in the middle of a tick.
+        self.ticks_left = 1 + self.limits.call_ms.div_ceil(TICK.as_millis().try_into().expect("some ms"));
+        self.memory_refused = false;
+    }
+
+    /// Counts something that the guest says; beyond the limit it is dropped, which is said once.
+    fn may_speak(&mut self) -> bool {
+        self.log_lines += 1;
+        if self.log_lines == LOG_LINES_MAX + 1 {
+            tracing::warn!(operator = self.operator, "logged {LOG_LINES_MAX} lines; the rest is dropped");
+        }
+        self.log_lines <= LOG_LINES_MAX
+    }
+
+    /// Logs the error that was held back: it wasn't the message of a panic, which the failure shows.
+    fn say_last_error(&mut self) {
+        if let Some(message) = self.last_error.take() {
+            tracing::error!(operator = self.operator, "{message}");
+        }
     }
 
     /// A tick has passed while the guest ran. Says whether it may go on.
@@ -97,42 +115,53 @@ impl wasmtime::ResourceLimiter for Guest {
     }
 }
 
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.say_last_error();
+    }
+}
+
 impl types::Host for Guest {}
 
 impl Host for Guest {
     fn log(&mut self, level: Level, message: String) {
-        let message = readable(&message);
-        if matches!(level, Level::Error) {
-            self.last_error = Some(message.clone());
-        }
-        self.log_lines += 1;
-        if self.log_lines > LOG_LINES_MAX {
-            if self.log_lines == LOG_LINES_MAX + 1 {
-                tracing::warn!(operator = self.operator, "logged {LOG_LINES_MAX} lines; the rest is dropped");
-            }
+        if !self.may_speak() {
             return;
         }
+        let message = readable(&message);
         match level {
             Level::Debug => tracing::debug!(operator = self.operator, "{message}"),
             Level::Info => tracing::info!(operator = self.operator, "{message}"),
             Level::Warn => tracing::warn!(operator = self.operator, "{message}"),
-            Level::Error => tracing::error!(operator = self.operator, "{message}"),
+            Level::Error => {
+                self.say_last_error();
+                self.last_error = Some(message);
+            }
         }
     }
 
     fn count(&mut self, name: String, by: u64) {
-        tracing::debug!(operator = self.operator, counter = readable(&name), by);
+        if self.may_speak() {
+            tracing::debug!(operator = self.operator, counter = readable(&name), by);
+        }
     }
 
     fn gauge(&mut self, name: String, value: f64) {
-        tracing::debug!(operator = self.operator, gauge = readable(&name), value);
+        if self.may_speak() {
+            tracing::debug!(operator = self.operator, gauge = readable(&name), value);
+        }
     }
 }
 
-/// A guest's text, cut to a length and without what could steer a terminal.
-fn readable(text: &str) -> String {
+/// A guest's text, cut to a length, on one line and without what could steer a terminal.
+pub(super) fn readable(text: &str) -> String {
     let end = text.floor_char_boundary(LOG_LINE_BYTES_MAX);
-    text[..end].chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    let visible = |c: char| match c {
+        '\n' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text[..end].chars().map(visible).collect()
 }
 
 #[cfg(test)]

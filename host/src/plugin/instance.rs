@@ -9,7 +9,7 @@ use super::bindings::transform::TransformOperator;
 use super::bindings::transform::tidemill::operator::types::{self, ColumnParam};
 use super::columns::{Lent, read_u32s, take_over, write_u32s};
 use super::failure::Failure;
-use super::guest::{Guest, Limits};
+use super::guest::{Guest, Limits, readable};
 use super::load::{Code, Plugin};
 
 /// What an operator made of a batch, checked.
@@ -58,6 +58,19 @@ pub struct Aggregate {
     state: Schema,
 }
 
+/// Instantiates and opens a guest; the generated types of two worlds differ in their module only.
+macro_rules! start {
+    ($plugin:expr, $pre:expr, $operator:expr, $settings:expr, $limits:expr) => {{
+        let mut store = $plugin.runtime.store($operator, $limits);
+        begin_call(&mut store);
+        let guest = $pre.instantiate_async(&mut store).await;
+        let guest = guest.map_err(|e| failure(&mut store, &e))?;
+        let answer = guest.tidemill_operator_lifecycle().call_open(&mut store, &borrowed($settings)).await;
+        answer.map_err(|e| failure(&mut store, &e))?.map_err(refused)?;
+        (store, guest)
+    }};
+}
+
 impl Plugin {
     /// Starts an instance of a transform, for the operator of this id, with its settings.
     ///
@@ -73,12 +86,7 @@ impl Plugin {
         limits: Limits,
     ) -> Result<Transform, Failure> {
         let Code::Transform(pre) = &self.code else { panic!("{operator} is a {}", self.world().name()) };
-        let mut store = self.runtime.store(operator, limits);
-        begin_call(&mut store);
-        let guest = pre.instantiate_async(&mut store).await;
-        let guest = guest.map_err(|e| failure(&store, &e))?;
-        let answer = guest.tidemill_operator_lifecycle().call_open(&mut store, &borrowed(settings)).await;
-        answer.map_err(|e| failure(&store, &e))?.map_err(Failure::Refused)?;
+        let (store, guest) = start!(self, pre, operator, settings, limits);
         Ok(Transform { store, guest, returned: self.description().output.returned() })
     }
 
@@ -96,14 +104,14 @@ impl Plugin {
         limits: Limits,
     ) -> Result<Aggregate, Failure> {
         let Code::Aggregate(pre) = &self.code else { panic!("{operator} is a {}", self.world().name()) };
-        let mut store = self.runtime.store(operator, limits);
-        begin_call(&mut store);
-        let guest = pre.instantiate_async(&mut store).await;
-        let guest = guest.map_err(|e| failure(&store, &e))?;
-        let answer = guest.tidemill_operator_lifecycle().call_open(&mut store, &borrowed(settings)).await;
-        answer.map_err(|e| failure(&store, &e))?.map_err(Failure::Refused)?;
+        let (store, guest) = start!(self, pre, operator, settings, limits);
         let description = self.description();
-        Ok(Aggregate { store, guest, returned: description.output.returned(), state: description.state.clone() })
+        Ok(Aggregate {
+            store,
+            guest,
+            returned: description.output.returned(),
+            state: description.state.clone(),
+        })
     }
 }
 
@@ -118,7 +126,7 @@ impl Transform {
         let batch = types::Batch { rows: count(rows), columns: &params };
         begin_call(&mut self.store);
         let answer = self.guest.tidemill_operator_transform().call_process(&mut self.store, batch).await;
-        let emission = answer.map_err(|e| failure(&self.store, &e))?.map_err(Failure::Refused)?;
+        let emission = answer.map_err(|e| failure(&mut self.store, &e))?.map_err(refused)?;
         emitted(self.returned.fields(), rows, emission)
     }
 }
@@ -131,7 +139,7 @@ impl Aggregate {
     pub async fn initial(&mut self) -> Result<Vec<ArrayRef>, Failure> {
         begin_call(&mut self.store);
         let answer = self.guest.tidemill_operator_aggregate().call_initial(&mut self.store).await;
-        let columns = answer.map_err(|e| failure(&self.store, &e))?.map_err(Failure::Refused)?;
+        let columns = answer.map_err(|e| failure(&mut self.store, &e))?.map_err(refused)?;
         take_over(self.state.fields(), 1, columns)
     }
 
@@ -153,12 +161,11 @@ impl Aggregate {
         let batch = types::Batch { rows: count(group_of.len()), columns: &params };
         begin_call(&mut self.store);
         let aggregate = self.guest.tidemill_operator_aggregate();
-        let answer =
-            aggregate.call_accumulate(&mut self.store, count(groups), &state, &write_u32s(group_of), batch).await;
-        let folded = answer.map_err(|e| failure(&self.store, &e))?.map_err(Failure::Refused)?;
-        let mut rejected = rejections(folded.rejected, group_of.len())?;
-        rejected.sort_by_key(|r| r.row);
-        rejected.dedup_by_key(|r| r.row);
+        let answer = aggregate
+            .call_accumulate(&mut self.store, count(groups), &state, &write_u32s(group_of), batch)
+            .await;
+        let folded = answer.map_err(|e| failure(&mut self.store, &e))?.map_err(refused)?;
+        let rejected = rejections(folded.rejected, group_of.len())?;
         Ok(Folded { accumulators: take_over(self.state.fields(), groups, folded.accumulators)?, rejected })
     }
 
@@ -179,7 +186,7 @@ impl Aggregate {
         begin_call(&mut self.store);
         let aggregate = self.guest.tidemill_operator_aggregate();
         let answer = aggregate.call_merge(&mut self.store, count(groups), &left, &right).await;
-        let columns = answer.map_err(|e| failure(&self.store, &e))?.map_err(Failure::Refused)?;
+        let columns = answer.map_err(|e| failure(&mut self.store, &e))?.map_err(refused)?;
         take_over(self.state.fields(), groups, columns)
     }
 
@@ -193,7 +200,7 @@ impl Aggregate {
         begin_call(&mut self.store);
         let aggregate = self.guest.tidemill_operator_aggregate();
         let answer = aggregate.call_finish(&mut self.store, count(groups), &params).await;
-        let emission = answer.map_err(|e| failure(&self.store, &e))?.map_err(Failure::Refused)?;
+        let emission = answer.map_err(|e| failure(&mut self.store, &e))?.map_err(refused)?;
         emitted(self.returned.fields(), groups, emission)
     }
 }
@@ -212,14 +219,18 @@ pub(super) fn begin_call(store: &mut Store<Guest>) {
     store.set_epoch_deadline(1);
 }
 
+fn refused(reason: String) -> Failure {
+    Failure::Refused(readable(&reason))
+}
+
 /// What a failed call means.
-pub(super) fn failure(store: &Store<Guest>, error: &wasmtime::Error) -> Failure {
-    let guest = store.data();
+pub(super) fn failure(store: &mut Store<Guest>, error: &wasmtime::Error) -> Failure {
+    let guest = store.data_mut();
     let trap = error.downcast_ref::<wasmtime::Trap>();
     if matches!(trap, Some(wasmtime::Trap::Interrupt)) && guest.timed_out() {
         return Failure::TimedOut { limit_ms: guest.limits().call_ms };
     }
-    let cause = guest.last_error.clone().unwrap_or_else(|| error.root_cause().to_string());
+    let cause = guest.last_error.take().unwrap_or_else(|| error.root_cause().to_string());
     if guest.memory_refused {
         return Failure::OutOfMemory { limit_bytes: guest.limits().memory_bytes, then: cause };
     }
@@ -238,12 +249,25 @@ fn emitted(fields: &[Field], input_rows: usize, emission: types::Emission) -> Re
         }));
     }
     let columns = take_over(fields, rows, emission.columns)?;
-    Ok(Emission { origins, columns, rows, rejected: rejections(emission.rejected, input_rows)? })
+    let rejected = rejections(emission.rejected, input_rows)?;
+    if !rejected.is_empty() {
+        let mut went_on = vec![origins.is_none(); input_rows];
+        origins.iter().flatten().for_each(|&row| went_on[row as usize] = true);
+        if let Some(both) = rejected.iter().find(|r| went_on[r.row as usize]) {
+            return Err(Failure::Malformed(format!("row {} both emitted and rejected", both.row)));
+        }
+    }
+    Ok(Emission { origins, columns, rows, rejected })
 }
 
+/// Rejected rows, ascending, each once.
 fn rejections(rejected: Vec<types::Rejection>, rows: usize) -> Result<Vec<Rejection>, Failure> {
     if let Some(bad) = rejected.iter().find(|r| r.row as usize >= rows) {
         return Err(Failure::Malformed(format!("row {} rejected, but there are {rows} rows", bad.row)));
     }
-    Ok(rejected.into_iter().map(|r| Rejection { row: r.row, reason: r.reason }).collect())
+    let mut rejected: Vec<Rejection> =
+        rejected.into_iter().map(|r| Rejection { row: r.row, reason: readable(&r.reason) }).collect();
+    rejected.sort_by_key(|r| r.row);
+    rejected.dedup_by_key(|r| r.row);
+    Ok(rejected)
 }

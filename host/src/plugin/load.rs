@@ -19,7 +19,7 @@ use super::guest::{Guest, Limits};
 use super::instance;
 
 /// Larger files are refused before they are looked at. A Python operator has 18 MiB.
-const COMPONENT_BYTES_MAX: usize = 256 << 20;
+pub const COMPONENT_BYTES_MAX: usize = 256 << 20;
 
 static CONTRACT: LazyLock<(Resolve, wit_parser::PackageId)> = LazyLock::new(|| {
     let mut resolve = Resolve::default();
@@ -157,7 +157,9 @@ impl Runtime {
     }
 
     async fn describe(&self, code: &Code) -> Result<Description, LoadError> {
-        let mut store = self.store("describe", Limits::default());
+        // It holds nothing and ends at once; its pipeline's limits aren't known here.
+        let limits = Limits { memory_bytes: super::engine::MEMORY_MAX_BYTES, ..Limits::default() };
+        let mut store = self.store("describe", limits);
         instance::begin_call(&mut store);
         match code {
             Code::Transform(pre) => match pre.instantiate_async(&mut store).await {
@@ -171,7 +173,9 @@ impl Runtime {
             }
             .map(description::of_aggregate),
         }
-        .map_err(|e| LoadError::new(format!("it failed to describe itself: {}", instance::failure(&store, &e))))?
+        .map_err(|e| {
+            LoadError::new(format!("it failed to describe itself: {}", instance::failure(&mut store, &e)))
+        })?
     }
 
     pub(super) fn store(&self, operator: &str, limits: Limits) -> Store<Guest> {
@@ -259,7 +263,8 @@ fn world_of(exports: &[String]) -> Result<World, LoadError> {
 
 fn check_imports(world: World, imports: &[String]) -> Result<(), LoadError> {
     let (resolve, _) = &*CONTRACT;
-    let given: Vec<String> = resolve.worlds[world.id()].imports.keys().map(|k| resolve.name_world_key(k)).collect();
+    let given: Vec<String> =
+        resolve.worlds[world.id()].imports.keys().map(|k| resolve.name_world_key(k)).collect();
     let needless: Vec<String> = imports.iter().filter(|i| !given.contains(i)).cloned().collect();
     if needless.is_empty() {
         return Ok(());

@@ -17,8 +17,8 @@ mod instance;
 mod load;
 
 pub use description::{Description, Output, TIME_FIELD};
-pub use engine::Runtime;
+pub use engine::{INSTANCES_MAX, Runtime};
 pub use failure::{Failure, LoadError};
 pub use guest::Limits;
 pub use instance::{Aggregate, Emission, Folded, Rejection, Transform};
-pub use load::{Plugin, World};
+pub use load::{COMPONENT_BYTES_MAX, Plugin, World};

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
-use tidemill_flow::batch::{Position, record_batch};
+use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use tidemill_flow::batch::{Batch, Position, record_batch};
 use tidemill_flow::schema::{Field, FieldType, Schema};
 
 use super::{Block, Closed, Outlet};
@@ -26,6 +26,8 @@ pub struct DeadLetter<'a> {
     pub reason: &'a str,
     /// Where it stands in its source, packed; `None` for a row that was made from several.
     pub position: Option<u64>,
+    /// Its event time, if it has one.
+    pub time: Option<i64>,
 }
 
 /// Where a row was rejected.
@@ -58,28 +60,37 @@ impl DeadLetters {
         let of_letters: Vec<DeadLetter<'_>> = letters.iter().map(|(letter, _)| *letter).collect();
         let mut columns = self.columns(&of_letters);
         columns.push((Field::nullable("raw", FieldType::Text), Arc::new(StringArray::from_iter(text))));
-        columns.push((Field::nullable("raw_base64", FieldType::Bytes), Arc::new(BinaryArray::from_iter(bytes))));
+        columns
+            .push((Field::nullable("raw_base64", FieldType::Bytes), Arc::new(BinaryArray::from_iter(bytes))));
         let block = Block { bytes: lines(columns, letters.len()), rows: letters.len() as u64 };
         self.outlet.write(block).await
     }
 
-    /// Writes rows with their fields: letter i is about row i of `rows`.
+    /// Writes rows with their fields, each with its reason.
     ///
     /// # Errors
     /// When the writer has failed.
     ///
     /// # Panics
-    /// When there isn't a letter for each row.
+    /// When there isn't a reason for each row.
     pub async fn write_rows(
         &self,
-        letters: &[DeadLetter<'_>],
-        rows: &RecordBatch,
+        by: Place<'_>,
+        reasons: &[&str],
+        batch: &Batch,
         schema: &Schema,
     ) -> Result<(), Closed> {
-        assert_eq!(letters.len(), rows.num_rows(), "a letter for each row");
-        let rows = json_lines(rows, schema);
-        let about = lines(self.columns(letters), letters.len());
-        let mut block = Block { bytes: Vec::with_capacity(rows.len() + about.len()), rows: letters.len() as u64 };
+        assert_eq!(reasons.len(), batch.rows(), "a reason for each row");
+        let mut letters = Vec::with_capacity(reasons.len());
+        for (row, reason) in reasons.iter().enumerate() {
+            let position = batch.positions.as_ref().map(|p| p[row]);
+            let time = batch.times.as_ref().map(|t| t[row]);
+            letters.push(DeadLetter { by, reason, position, time });
+        }
+        let rows = json_lines(&batch.columns, schema);
+        let about = lines(self.columns(&letters), letters.len());
+        let mut block =
+            Block { bytes: Vec::with_capacity(rows.len() + about.len()), rows: letters.len() as u64 };
         for (about, row) in about.split_inclusive(|b| *b == b'\n').zip(rows.split(|b| *b == b'\n')) {
             // In place of the brace and line break that end what is about the row.
             block.bytes.extend_from_slice(&about[..about.len() - 2]);
@@ -106,7 +117,11 @@ impl DeadLetters {
         columns.push(text("reason", &|l| Some(l.reason.to_owned())));
         columns.push(text("from", &|l| position(l).map(|p| self.partitions[p.partition as usize].clone())));
         let record = letters.iter().map(|l| position(l).map(|p| p.record.cast_signed()));
-        columns.push((Field::nullable("record", FieldType::Integer), Arc::new(Int64Array::from_iter(record))));
+        columns
+            .push((Field::nullable("record", FieldType::Integer), Arc::new(Int64Array::from_iter(record))));
+        let time = TimestampMillisecondArray::from_iter(letters.iter().map(|l| l.time));
+        let time = time.with_data_type(FieldType::Timestamp.arrow());
+        columns.push((Field::nullable("event_time", FieldType::Timestamp), Arc::new(time)));
         columns
     }
 }

@@ -88,30 +88,54 @@ impl Destination {
     }
 }
 
-impl Writer {
-    /// Starts a writer that begins with `header`, and counts for the sink of this number, if it is one.
+/// A writer that hasn't begun: nothing is opened yet, but tasks can be given the way to it. So that nothing is
+/// overwritten by a pipeline that then can't be started.
+#[derive(Debug)]
+pub struct Prepared {
+    destination: Destination,
+    header: Vec<u8>,
+    sink: Option<usize>,
+    waiting: mpsc::Receiver<Block>,
+}
+
+impl Prepared {
+    /// A writer that will begin with `header`, and count for the sink of this number, if it is one.
+    pub fn new(destination: Destination, header: Vec<u8>, sink: Option<usize>) -> (Outlet, Prepared) {
+        let (blocks, waiting) = mpsc::channel(BLOCKS_WAITING);
+        (Outlet { blocks }, Prepared { destination, header, sink, waiting })
+    }
+
+    /// Whether the destination can be written; what it holds stays. A pipe is left alone: its reader would take this
+    /// for all there is.
     ///
     /// # Errors
     /// When the file can't be made.
-    pub fn start(
-        destination: &Destination,
-        header: Vec<u8>,
-        counters: &Arc<Counters>,
-        sink: Option<usize>,
-    ) -> Result<(Outlet, Writer), WriteError> {
-        let name = destination.name();
-        let output = open(destination).map_err(|e| WriteError(format!("cannot write {name}: {e}")))?;
-        let (blocks, waiting) = mpsc::channel(BLOCKS_WAITING);
+    pub fn check(&self) -> Result<(), WriteError> {
+        let checked = match &self.destination {
+            Destination::Stdout => Ok(()),
+            Destination::File(path) | Destination::FileIfAny(path) => check_file(path),
+        };
+        checked.map_err(|e| WriteError(format!("cannot write {}: {e}", self.destination.name())))
+    }
+
+    /// Opens the destination and starts the writer.
+    ///
+    /// # Errors
+    /// When the file can't be made.
+    pub fn start(self, counters: &Arc<Counters>) -> Result<Writer, WriteError> {
+        let name = self.destination.name();
+        let output = open(&self.destination).map_err(|e| WriteError(format!("cannot write {name}: {e}")))?;
         let counters = Arc::clone(counters);
         let run = move || {
-            write_all(output, &header, waiting, &counters, sink)
+            write_all(output, &self.header, self.waiting, &counters, self.sink)
                 .map_err(|e| WriteError(format!("cannot write {name}: {e}")))
         };
         let thread = std::thread::Builder::new().name("tidemill-writer".into()).spawn(run);
-        let thread = thread.map_err(|e| WriteError(format!("cannot start a thread: {e}")))?;
-        Ok((Outlet { blocks }, Writer { thread }))
+        Ok(Writer { thread: thread.map_err(|e| WriteError(format!("cannot start a thread: {e}")))? })
     }
+}
 
+impl Writer {
     /// Waits until everything is written. Every [`Outlet`] must be gone by then, or soon be.
     ///
     /// # Errors
@@ -133,6 +157,10 @@ fn open(destination: &Destination) -> io::Result<Output> {
     match destination {
         Destination::Stdout => Ok(Output::Open(Box::new(io::stdout()))),
         Destination::File(path) => Ok(Output::Open(Box::new(create(path)?))),
+        // A device or a pipe is written to, and stays what it is.
+        Destination::FileIfAny(path) if path.exists() && !path.is_file() => {
+            Ok(Output::Open(Box::new(create(path)?)))
+        }
         Destination::FileIfAny(path) => match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(Output::Unmade(path.clone())),
@@ -140,11 +168,27 @@ fn open(destination: &Destination) -> io::Result<Output> {
     }
 }
 
-fn create(path: &Path) -> io::Result<File> {
-    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
-        fs::create_dir_all(folder)?;
+fn check_file(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory));
     }
+    if path.exists() && !path.is_file() {
+        return Ok(());
+    }
+    make_folder(path)?;
+    let is_new = !path.exists();
+    File::options().append(true).create(true).open(path)?;
+    if is_new { fs::remove_file(path) } else { Ok(()) }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    make_folder(path)?;
     File::create(path)
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+    folder.map_or(Ok(()), fs::create_dir_all)
 }
 
 fn write_all(

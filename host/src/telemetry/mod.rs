@@ -51,6 +51,8 @@ pub struct OperatorCounters {
     pub rejected: Counter,
     /// Rows that came too late for all their windows.
     pub late: Counter,
+    /// Rows that came too late for some of their windows, and count in the others.
+    pub partly_late: Counter,
     /// Windows that fired, a task at a time.
     pub windows: Counter,
     /// Groups of unfinished windows, when the operator stopped.

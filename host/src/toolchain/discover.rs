@@ -1,7 +1,9 @@
-//! Finds a compiler for `wasm32-unknown-unknown` on this machine. Stands alone, on std: xtask includes this file too.
+//! Finds a compiler for `wasm32-unknown-unknown` on this machine. Stands alone, on std: xtask includes this
+//! file too.
 //!
-//! There are two ways. Either a rustc has the target's standard library; or one has the library's source, and cargo
-//! builds it. The second is for machines where rustup has no network but the distribution's packages are there.
+//! There are two ways. Either a rustc has the target's standard library; or one has the library's source, and
+//! cargo builds it. The second is for machines where rustup has no network but the distribution's packages
+//! are there.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -22,7 +24,8 @@ pub enum Toolchain {
         /// The compiler.
         rustc: PathBuf,
     },
-    /// This rustc has the standard library's source: cargo builds it once for each target folder, in about a minute.
+    /// This rustc has the standard library's source: cargo builds it once for each target folder, in about a
+    /// minute.
     FromSource {
         /// The compiler.
         rustc: PathBuf,

@@ -1,7 +1,7 @@
 //! From an operator's project to its component: cargo compiles, `wit-component` wraps and validates.
 //!
-//! The profile comes with the call, so that a project need not know how operators are best compiled. What is fresh is
-//! cargo's to decide; a component that did not change is not written again.
+//! The profile comes with the call, so that a project need not know how operators are best compiled. What is
+//! fresh is cargo's to decide; a component that did not change is not written again.
 
 mod discover;
 
@@ -20,7 +20,7 @@ pub struct Options {
     pub packages: Vec<String>,
     /// Cargo's folder for this build; otherwise `operators` in the project's target folder.
     pub target_dir: Option<PathBuf>,
-    /// Where the components go; otherwise the same folder.
+    /// Where the components go; otherwise `target/operators` in the project's folder, wherever cargo builds.
     pub output_dir: Option<PathBuf>,
     /// Say nothing but errors.
     pub quiet: bool,
@@ -114,7 +114,8 @@ pub fn build(project: &Path, options: &Options) -> Result<Vec<Component>, Error>
     if modules.is_empty() {
         return Err(Error::NoModule);
     }
-    let output_dir = options.output_dir.as_ref().unwrap_or(&target_dir);
+    let output_dir = options.output_dir.clone().unwrap_or_else(|| project.join("target/operators"));
+    let output_dir = &output_dir;
     fs::create_dir_all(output_dir).map_err(io_error(|| format!("make {}", output_dir.display())))?;
     modules.iter().map(|module| wrap(module, output_dir)).collect()
 }
@@ -165,7 +166,8 @@ fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// How operators are compiled: for speed, as one unit, and with function names, which a trap's backtrace shows.
+/// How operators are compiled: for speed, as one unit, and with function names, which a trap's backtrace
+/// shows.
 fn apply_profile(cargo: &mut Command) {
     let settings = [
         ("OPT_LEVEL", "3"),
@@ -184,7 +186,8 @@ fn apply_profile(cargo: &mut Command) {
     }
 }
 
-/// The module that one of cargo's messages speaks of. The messages are JSON, of which a file's name is all we need.
+/// The module that one of cargo's messages speaks of. The messages are JSON, of which a file's name is all we
+/// need.
 fn module_of(message: &str) -> Option<PathBuf> {
     let files = message.split_once(r#""filenames":["#)?.1.split_once(']')?.0;
     let module =

@@ -1,5 +1,6 @@
 //! An aggregate at its place in a task: rows are folded as they come, windows finished as time passes.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, TimestampMillisecondArray, UInt32Array};
@@ -11,11 +12,12 @@ use tidemill_flow::schema::FieldType;
 use tidemill_flow::window::Slicing;
 
 use super::JobError;
+use super::stretches::stretches;
 use super::task::Outputs;
 use super::transform::Operator;
 use crate::pipeline::plan::{OperatorKind, OperatorPlan, Origin};
 use crate::pipeline::stages::{LATE_BY_FIELD, late_schema};
-use crate::plugin;
+use crate::plugin::{self, Emission};
 
 /// Groups that are finished in one call: enough to make the call cheap, few enough that a window of millions
 /// of keys goes out piece by piece.
@@ -40,7 +42,9 @@ impl AggregateNode {
         mut guest: plugin::Aggregate,
         plan: &OperatorPlan,
     ) -> Result<Self, JobError> {
-        let OperatorKind::Aggregate { key, windows } = &plan.kind else { panic!("{} is no aggregate", plan.id) };
+        let OperatorKind::Aggregate { key, windows } = &plan.kind else {
+            panic!("{} is no aggregate", plan.id)
+        };
         let initial = guest.initial().await.map_err(|f| operator.failed(f, None))?;
         Ok(Self {
             operator,
@@ -61,16 +65,22 @@ impl AggregateNode {
         let batch = self.operator.without_nulls(batch).await?;
         let key_columns: Vec<&ArrayRef> = self.key.iter().map(|&k| batch.columns.column(k)).collect();
         let keys = Keys::of(&key_columns, batch.rows());
-        let rows = Rows { keys: &keys, times: batch.times.as_deref(), watermarks: batch.watermarks.as_deref() };
+        let rows =
+            Rows { keys: &keys, times: batch.times.as_deref(), watermarks: batch.watermarks.as_deref() };
         let mut from = 0;
         while from < batch.rows() {
+            let watermark = self.aggregation.watermark();
             let assigned = self.aggregation.assign(&rows, from);
+            self.operator.counters().partly_late.add(assigned.partly_late);
             if !assigned.late.is_empty() {
-                out.send_late(self.late(&batch, &assigned.late, assigned.fire_first)).await?;
+                out.send_late(self.late(&batch, &assigned.late, watermark)).await?;
             }
             if !assigned.fold.rows.is_empty() {
-                let part =
-                    if assigned.fold.rows.len() == batch.rows() { batch.clone() } else { batch.take(&assigned.fold.rows) };
+                let part = if assigned.fold.rows.len() == batch.rows() {
+                    batch.clone()
+                } else {
+                    batch.take(&assigned.fold.rows)
+                };
                 self.fold(&part, &assigned.fold).await?;
             }
             from = assigned.until;
@@ -95,14 +105,12 @@ impl AggregateNode {
     /// Finishes the windows that end before the watermark.
     pub(super) async fn advance(&mut self, watermark: i64, out: &mut Outputs<'_>) -> Result<(), JobError> {
         while let Some(mut firing) = self.aggregation.next_firing(watermark) {
-            while let Some(merge) = self.aggregation.next_merge(&mut firing) {
+            while let Some(merge) = self.aggregation.next_merge(&mut firing, GROUPS_PER_CALL) {
                 let merged = self.guest.merge(merge.groups(), &merge.left, &merge.right).await;
                 firing.merged(&merge, &merged.map_err(|f| self.operator.failed(f, None))?);
             }
             for slots in firing.groups.occupied().chunks(GROUPS_PER_CALL) {
-                if let Some(results) = self.finish(&firing, slots).await? {
-                    out.send(&results).await?;
-                }
+                self.finish(&firing, slots, out).await?;
             }
             self.operator.counters().windows.add(1);
             self.aggregation.fired(firing.bounds);
@@ -110,32 +118,52 @@ impl AggregateNode {
         Ok(())
     }
 
-    async fn finish(&mut self, firing: &Firing, slots: &[u32]) -> Result<Option<Batch>, JobError> {
+    async fn finish(
+        &mut self,
+        firing: &Firing,
+        slots: &[u32],
+        out: &mut Outputs<'_>,
+    ) -> Result<(), JobError> {
         let emission = self.guest.finish(slots.len(), &firing.accumulators(slots)).await;
         let emission = emission.map_err(|f| self.operator.failed(f, None))?;
         let keys = read_keys(slots.iter().map(|&s| firing.groups.key(s)), &self.key_types);
         self.operator.reject_groups(&keys, &self.key, slots.len(), &emission.rejected).await?;
         self.operator.counters().rows_out.add(emission.rows as u64);
-        if emission.rows == 0 {
-            return Ok(None);
+        let inherited: Vec<&ArrayRef> = keys.iter().collect();
+        for stretch in stretches(emission.rows, emission.origins.as_deref(), &inherited) {
+            out.send(&self.results(firing, &keys, &emission, stretch)).await?;
         }
-        let origins = emission.origins.map(UInt32Array::from);
+        Ok(())
+    }
+
+    fn results(
+        &self,
+        firing: &Firing,
+        keys: &[ArrayRef],
+        emission: &Emission,
+        stretch: Range<usize>,
+    ) -> Batch {
+        let (start, length) = (stretch.start, stretch.len());
+        let rows = emission.origins.as_deref().map(|o| UInt32Array::from(o[stretch].to_vec()));
         let bound = |ms: i64| -> ArrayRef {
-            let values = TimestampMillisecondArray::from_value(ms, emission.rows);
+            let values = TimestampMillisecondArray::from_value(ms, length);
             Arc::new(values.with_data_type(FieldType::Timestamp.arrow()))
         };
         let column = |origin: &Origin| match origin {
-            Origin::Returned(at) => emission.columns[*at].clone(),
-            Origin::Key(at) => origins.as_ref().map_or_else(|| keys[*at].clone(), |o| take(&keys[*at], o)),
+            Origin::Returned(at) => emission.columns[*at].slice(start, length),
+            Origin::Key(at) => match &rows {
+                Some(rows) => take(&keys[*at], rows),
+                None => keys[*at].slice(start, length),
+            },
             Origin::WindowStart => bound(firing.bounds.start),
             Origin::WindowEnd => bound(firing.bounds.end),
             Origin::Input(_) => unreachable!("an aggregate's results have fields of their own"),
         };
         let columns = self.emits.iter().map(column).collect();
         // The last instant of the window: so a second window of the same size gives the same totals.
-        let times = self.aggregation.has_bounds().then(|| vec![firing.bounds.end - 1; emission.rows].into());
-        let columns = record_batch(self.output.clone(), columns, emission.rows);
-        Ok(Some(Batch { columns, times, watermarks: None, positions: None }))
+        let times = self.aggregation.has_bounds().then(|| vec![firing.bounds.end - 1; length].into());
+        let columns = record_batch(self.output.clone(), columns, length);
+        Batch { columns, times, watermarks: None, positions: None }
     }
 
     fn late(&self, batch: &Batch, rows: &[u32], watermark: i64) -> Batch {

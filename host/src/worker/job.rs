@@ -12,7 +12,7 @@ use super::aggregate::AggregateNode;
 use super::inbox::{Inbox, SIGNALS_WAITING};
 use super::outlets::{Edge, To};
 use super::source::{Assigned, SourceHead};
-use super::task::{Head, Late, Node, Nodes, Operator, Task};
+use super::task::{Head, Late, Node, Operator, Task};
 use super::transform::{self, TransformNode};
 use super::{JobError, Signal};
 use crate::formats::Encoder;
@@ -20,12 +20,12 @@ use crate::log::{Partition, partition_name};
 use crate::pipeline::plan::{self, Plan, Target};
 use crate::pipeline::stages::late_schema;
 use crate::plugin::World;
-use crate::sink::{DeadLetters, Destination, Outlet, Writer};
+use crate::sink::{DeadLetters, Destination, Outlet, Prepared, Writer};
 use crate::telemetry::Counters;
 
 /// A running pipeline.
 pub struct Job {
-    tasks: JoinSet<Result<(), JobError>>,
+    tasks: JoinSet<Result<Ended, JobError>>,
     writers: Vec<Writer>,
     counters: Arc<Counters>,
     stop: Arc<watch::Sender<bool>>,
@@ -60,15 +60,19 @@ impl Job {
         let counters = Arc::new(Counters::new(plan.sources.len(), plan.operators.len(), plan.sinks.len()));
         let (stop, stopped) = watch::channel(false);
         let stop = Arc::new(stop);
-        let partitions: Arc<[String]> = partition_names(plan)?;
+        let partitions: Arc<[String]> = partition_names(plan);
         let mut builder = Builder::new(plan, counters.clone(), partitions)?;
         let mut tasks = Vec::new();
         for at in 0..plan.stages.len() {
             tasks.extend(builder.stage(at, &stopped).await?);
         }
-        let writers = std::mem::take(&mut builder.writers);
+        let prepared = std::mem::take(&mut builder.writers);
         // Only the tasks hold ways to the writers from here on: the last one to end closes them.
         drop(builder);
+        prepared.iter().try_for_each(Prepared::check).map_err(JobError::Write)?;
+        // Every operator has accepted its settings, every output can be written: now they may be overwritten.
+        let writers = prepared.into_iter().map(|w| w.start(&counters)).collect::<Result<_, _>>();
+        let writers = writers.map_err(JobError::Write)?;
         let mut running = JoinSet::new();
         for task in tasks {
             running.spawn_on(task.run(), data_plane);
@@ -95,9 +99,11 @@ impl Job {
     /// When a task panicked.
     pub async fn wait(mut self) -> Result<Ended, JobError> {
         let mut failed: Option<JobError> = None;
+        let mut how = Ended::Finished;
         while let Some(ended) = self.tasks.join_next().await {
             match ended {
-                Ok(Ok(())) => {}
+                Ok(Ok(Ended::Finished)) => {}
+                Ok(Ok(Ended::Stopped)) => how = Ended::Stopped,
                 Ok(Err(error)) => {
                     self.tasks.abort_all();
                     if failed.as_ref().is_none_or(|f| matches!(f, JobError::Disconnected)) {
@@ -118,18 +124,17 @@ impl Job {
         }
         match failed {
             Some(error) => Err(error),
-            None if *self.stop.borrow() => Ok(Ended::Stopped),
-            None => Ok(Ended::Finished),
+            None => Ok(how),
         }
     }
 }
 
 /// The names of all partitions, by number.
-fn partition_names(plan: &Plan) -> Result<Arc<[String]>, JobError> {
+fn partition_names(plan: &Plan) -> Arc<[String]> {
     let names = plan.sources.iter().flat_map(|s| (0..s.input.partitions()).map(|i| partition_name(s, i)));
     let names: Arc<[String]> = names.collect();
     assert!(names.len() < Position::PARTITIONS_MAX as usize, "{} partitions", names.len());
-    Ok(names)
+    names
 }
 
 struct Builder<'a> {
@@ -139,7 +144,7 @@ struct Builder<'a> {
     sinks: Vec<Outlet>,
     dead_letters: DeadLetters,
     late: DeadLetters,
-    writers: Vec<Writer>,
+    writers: Vec<Prepared>,
     /// For each stage and task the queues that feed it.
     inboxes: Inboxes,
     /// For each stage and task, and each of its edges to a stage in the order in which the edges are made,
@@ -150,18 +155,18 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     fn new(plan: &'a Plan, counters: Arc<Counters>, partitions: Arc<[String]>) -> Result<Self, JobError> {
         let mut writers = Vec::new();
-        let mut start = |destination, header, sink| {
-            let (outlet, writer) = Writer::start(&destination, header, &counters, sink).map_err(JobError::Write)?;
+        let mut prepare = |destination, header, sink| {
+            let (outlet, writer) = Prepared::new(destination, header, sink);
             writers.push(writer);
-            Ok::<_, JobError>(outlet)
+            outlet
         };
         let mut sinks = Vec::new();
         for (at, sink) in plan.sinks.iter().enumerate() {
             let destination = sink.path.clone().map_or(Destination::Stdout, Destination::File);
-            sinks.push(start(destination, encoder(sink)?.header(), Some(at))?);
+            sinks.push(prepare(destination, encoder(sink).header(), Some(at)));
         }
-        let dead_letters = start(Destination::FileIfAny(plan.dead_letters.clone()), Vec::new(), None)?;
-        let late = start(Destination::FileIfAny(plan.late.clone()), Vec::new(), None)?;
+        let dead_letters = prepare(Destination::FileIfAny(plan.dead_letters.clone()), Vec::new(), None);
+        let late = prepare(Destination::FileIfAny(plan.late.clone()), Vec::new(), None);
         let (inboxes, senders) = queues(plan);
         Ok(Self {
             plan,
@@ -191,7 +196,6 @@ impl<'a> Builder<'a> {
             for node in &stage.nodes {
                 nodes.push(self.node(at, task, node).await?);
             }
-            let nodes = Nodes { nodes, work: VecDeque::new() };
             tasks.push(Task { head, nodes, stop: stop.clone() });
         }
         Ok(tasks)
@@ -253,7 +257,7 @@ impl<'a> Builder<'a> {
             let to = match &edge.target {
                 Target::Node(node) => To::Node(*node),
                 Target::Sink(sink) => {
-                    To::Sink { encoder: encoder(&self.plan.sinks[*sink])?, outlet: self.sinks[*sink].clone() }
+                    To::Sink { encoder: encoder(&self.plan.sinks[*sink]), outlet: self.sinks[*sink].clone() }
                 }
                 Target::Stage { routing, .. } => {
                     let tasks = self.senders[stage][task].pop_front().expect("a queue for each edge");
@@ -271,8 +275,10 @@ type Senders = Vec<Vec<VecDeque<Vec<mpsc::Sender<Signal>>>>>;
 
 /// A queue from each task to each task of the stages that it feeds.
 fn queues(plan: &Plan) -> (Inboxes, Senders) {
-    let mut inboxes: Inboxes = plan.stages.iter().map(|s| (0..s.tasks).map(|_| Vec::new()).collect()).collect();
-    let mut senders: Senders = plan.stages.iter().map(|s| (0..s.tasks).map(|_| VecDeque::new()).collect()).collect();
+    let mut inboxes: Inboxes =
+        plan.stages.iter().map(|s| (0..s.tasks).map(|_| Vec::new()).collect()).collect();
+    let mut senders: Senders =
+        plan.stages.iter().map(|s| (0..s.tasks).map(|_| VecDeque::new()).collect()).collect();
     for (at, stage) in plan.stages.iter().enumerate() {
         for target in stage.edges().filter_map(plan::Edge::stage) {
             for ways_out in &mut senders[at] {
@@ -289,7 +295,7 @@ fn queues(plan: &Plan) -> (Inboxes, Senders) {
     (inboxes, senders)
 }
 
-fn encoder(sink: &plan::SinkPlan) -> Result<Encoder, JobError> {
-    let encoder = Encoder::new(&sink.format, &sink.schema).map_err(|e| JobError::Sink(format!("sink `{}`: {e}", sink.id)))?;
-    Ok(encoder.with_timestamps(sink.timestamps))
+fn encoder(sink: &plan::SinkPlan) -> Encoder {
+    let encoder = Encoder::new(&sink.format, &sink.schema).expect("the check has tried");
+    encoder.with_timestamps(sink.timestamps)
 }

@@ -10,6 +10,7 @@ mod inbox;
 mod job;
 mod outlets;
 mod source;
+mod stretches;
 mod task;
 mod transform;
 
@@ -41,8 +42,6 @@ pub enum JobError {
     Read(ReadError),
     /// A sink can't be written.
     Write(WriteError),
-    /// A sink's format can't hold its rows.
-    Sink(String),
     /// An operator failed.
     Operator {
         /// Its id.
@@ -63,7 +62,6 @@ impl fmt::Display for JobError {
         match self {
             Self::Read(error) => write!(f, "{error}"),
             Self::Write(error) => write!(f, "{error}"),
-            Self::Sink(message) => f.write_str(message),
             Self::Operator { id, digest, failure, at } => {
                 write!(f, "operator `{id}` (component {})", &digest[..12.min(digest.len())])?;
                 if let Some(at) = at {

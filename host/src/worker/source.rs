@@ -42,11 +42,17 @@ pub(super) struct Assigned {
 }
 
 /// What came of reading on.
-pub(super) enum Step {
-    /// Rows, and how far time has come after them.
-    Rows(Option<Batch>, Option<i64>),
+pub(super) enum Read {
+    /// Rows of this partition, or its end.
+    Rows(usize, Option<Box<Rows>>),
     /// Every partition has ended.
     End,
+}
+
+/// What goes on: rows, and how far time has come after them.
+pub(super) struct Step {
+    pub(super) batch: Option<Batch>,
+    pub(super) watermark: Option<i64>,
 }
 
 impl SourceHead {
@@ -73,11 +79,17 @@ impl SourceHead {
         Self { id, source, schema, partitions, combiner, counters, dead_letters }
     }
 
-    /// Reads on where time is furthest behind.
-    pub(super) async fn next(&mut self) -> Result<Step, JobError> {
-        let Some(at) = self.furthest_behind() else { return Ok(Step::End) };
+    /// Reads on where time is furthest behind: the partition, and its rows unless it has ended. Nothing that was
+    /// read is lost when this is dropped while it waits.
+    pub(super) async fn read(&mut self) -> Result<Read, JobError> {
+        let Some(at) = self.furthest_behind() else { return Ok(Read::End) };
+        let rows = self.partitions[at].partition.next().await?;
+        Ok(Read::Rows(at, rows.map(Box::new)))
+    }
+
+    /// Counts what was read, sets aside what is no row, and says what goes on.
+    pub(super) async fn take(&mut self, at: usize, rows: Option<Box<Rows>>) -> Result<Step, JobError> {
         let reading = &mut self.partitions[at];
-        let rows = reading.partition.next().await?;
         let counters = &self.counters.sources[self.source];
         let progress = reading.partition.progress();
         counters.bytes.add(progress - reading.counted);
@@ -85,14 +97,14 @@ impl SourceHead {
         reading.batches += 1;
         let Some(rows) = rows else {
             reading.ended = true;
-            return Ok(Step::Rows(None, watermark(self.combiner.advance(at, WATERMARK_MAX))));
+            return Ok(Step { batch: None, watermark: watermark(self.combiner.advance(at, WATERMARK_MAX)) });
         };
         counters.rows.add(rows.count as u64);
         if !rows.malformed.is_empty() {
             counters.malformed.add(rows.malformed.len() as u64);
             self.set_aside(at, &rows.malformed).await?;
         }
-        Ok(self.emit(at, rows))
+        Ok(self.emit(at, *rows))
     }
 
     fn emit(&mut self, at: usize, rows: Rows) -> Step {
@@ -109,7 +121,7 @@ impl SourceHead {
             };
             batch.held_back_to(others)
         });
-        Step::Rows(batch, after.and_then(|w| watermark(self.combiner.advance(at, w))))
+        Step { batch, watermark: after.and_then(|w| watermark(self.combiner.advance(at, w))) }
     }
 
     /// The partition to read next: the one whose event time has come least far, so that few windows are open
@@ -124,7 +136,12 @@ impl SourceHead {
         let mut letters = Vec::new();
         for m in malformed {
             let position = Position { partition: self.partitions[at].number, record: m.line }.pack();
-            let letter = DeadLetter { by: Place::Source(&self.id), reason: &m.reason, position: Some(position) };
+            let letter = DeadLetter {
+                by: Place::Source(&self.id),
+                reason: &m.reason,
+                position: Some(position),
+                time: None,
+            };
             letters.push((letter, m.raw.as_slice()));
         }
         Ok(self.dead_letters.write_raw(&letters).await?)

@@ -1,5 +1,6 @@
 //! A transform at its place in a task: one call for a batch, and the rows that come of it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, TimestampMillisecondArray, UInt32Array};
@@ -8,9 +9,11 @@ use tidemill_flow::batch::{Batch, Position, record_batch, take};
 use tidemill_flow::schema::{FieldType, Schema};
 
 use super::JobError;
+use super::stretches::stretches;
+use super::task::Outputs;
 use crate::pipeline::plan::{OperatorPlan, Origin, Read};
 use crate::plugin::{self, Emission, Failure, Rejection};
-use crate::sink::{DeadLetter, DeadLetters, Place};
+use crate::sink::{DeadLetters, Place};
 use crate::telemetry::{Counters, OperatorCounters};
 
 /// What every operator in a task has, whatever its world.
@@ -70,7 +73,8 @@ impl Operator {
         let lacking = |(at, name): &(usize, String)| {
             let nulls = batch.columns.column(*at).nulls().filter(|n| n.null_count() > 0)?;
             let rows = (0u32..).zip(nulls.iter()).filter(|(_, valid)| !valid).map(|(row, _)| row);
-            let reason = format!("field `{name}` is missing or null, but the operator reads it as always there");
+            let reason =
+                format!("field `{name}` is missing or null, but the operator reads it as always there");
             Some((reason, rows.collect::<Vec<u32>>()))
         };
         let mut rejected: Vec<Rejection> = Vec::new();
@@ -93,16 +97,18 @@ impl Operator {
         if rejected.is_empty() { Ok(()) } else { self.reject_rows(batch, rejected, &self.input).await }
     }
 
-    async fn reject_rows(&self, batch: &Batch, rejected: &[Rejection], schema: &Schema) -> Result<(), JobError> {
+    async fn reject_rows(
+        &self,
+        batch: &Batch,
+        rejected: &[Rejection],
+        schema: &Schema,
+    ) -> Result<(), JobError> {
         self.counters().rejected.add(rejected.len() as u64);
         let rows: Vec<u32> = rejected.iter().map(|r| r.row).collect();
         let rows = batch.take(&rows);
         let by = Place::Operator { id: &self.id, digest: &self.digest };
-        let position = |at: usize| rows.positions.as_ref().map(|p| p[at]);
-        let reasons = rejected.iter().map(|r| r.reason.as_str()).enumerate();
-        let letters: Vec<DeadLetter<'_>> =
-            reasons.map(|(at, reason)| DeadLetter { by, reason, position: position(at) }).collect();
-        Ok(self.dead_letters.write_rows(&letters, &rows.columns, schema).await?)
+        let reasons: Vec<&str> = rejected.iter().map(|r| r.reason.as_str()).collect();
+        Ok(self.dead_letters.write_rows(by, &reasons, &rows, schema).await?)
     }
 
     /// Sends rejected groups to the dead letters: their keys, whose columns in the input are `columns`.
@@ -148,31 +154,44 @@ impl TransformNode {
         Self { operator, guest, emits, output: plan.output().arrow() }
     }
 
-    /// What becomes of a batch.
-    pub(super) async fn process(&mut self, batch: Batch) -> Result<Batch, JobError> {
+    /// Hands a batch to the guest, and what it makes of it to whoever reads it.
+    pub(super) async fn process(&mut self, batch: Batch, out: &mut Outputs<'_>) -> Result<(), JobError> {
         self.operator.counters().rows_in.add(batch.rows() as u64);
         let batch = self.operator.without_nulls(batch).await?;
+        if batch.rows() == 0 {
+            return Ok(());
+        }
         let columns = self.operator.columns(&batch);
         let emission = self.guest.process(&columns, batch.rows()).await;
         let emission = emission.map_err(|f| self.operator.failed(f, Some(&batch)))?;
         self.operator.reject(&batch, &emission.rejected).await?;
         self.operator.counters().rows_out.add(emission.rows as u64);
-        Ok(self.emitted(&batch, emission))
+        let inherited = self.emits.iter().filter_map(|origin| match origin {
+            Origin::Input(at) => Some(batch.columns.column(*at)),
+            _ => None,
+        });
+        let inherited: Vec<&ArrayRef> = inherited.collect();
+        for stretch in stretches(emission.rows, emission.origins.as_deref(), &inherited) {
+            out.send(&self.emitted(&batch, &emission, stretch)).await?;
+        }
+        Ok(())
     }
 
-    fn emitted(&self, batch: &Batch, emission: Emission) -> Batch {
-        let rows = emission.origins.as_ref().map(|o| UInt32Array::from(o.clone()));
+    fn emitted(&self, batch: &Batch, emission: &Emission, stretch: Range<usize>) -> Batch {
+        let (start, length) = (stretch.start, stretch.len());
+        let origins = emission.origins.as_deref().map(|o| &o[stretch]);
+        let rows = origins.map(|o| UInt32Array::from(o.to_vec()));
         let column = |origin: &Origin| match (origin, &rows) {
-            (Origin::Returned(at), _) => emission.columns[*at].clone(),
-            (Origin::Input(at), None) => batch.columns.column(*at).clone(),
+            (Origin::Returned(at), _) => emission.columns[*at].slice(start, length),
+            (Origin::Input(at), None) => batch.columns.column(*at).slice(start, length),
             (Origin::Input(at), Some(rows)) => take(batch.columns.column(*at), rows),
             (Origin::Key(_) | Origin::WindowStart | Origin::WindowEnd, _) => {
                 unreachable!("a transform's rows have neither key nor window")
             }
         };
         let columns = self.emits.iter().map(column).collect();
-        match &emission.origins {
-            None => batch.with_columns(columns, self.output.clone()),
+        match origins {
+            None => batch.slice(start, length).with_columns(columns, self.output.clone()),
             Some(origins) => batch.with_rows_of(columns, self.output.clone(), origins),
         }
     }

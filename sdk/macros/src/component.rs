@@ -1,7 +1,9 @@
-//! The exports of a component: bindings from the contract's text, and the conversion between their types and the SDK's.
+//! The exports of a component: bindings from the contract's text, and the conversion between their types and
+//! the SDK's.
 //!
-//! The bindings stand in the operator's crate and not in the SDK, because each world leaves a description of itself in the
-//! module, and one crate with several worlds would leave all of them. Buffers change owner here and are never copied.
+//! The bindings stand in the operator's crate and not in the SDK, because each world leaves a description of
+//! itself in the module, and one crate with several worlds would leave all of them. Buffers change owner here
+//! and are never copied.
 
 use proc_macro2::TokenStream;
 use quote::quote;

@@ -1,7 +1,7 @@
 //! The macros of `tidemill-sdk`; documented there, where their examples compile.
 //!
-//! They write as little as they can: a record's code names its fields and leaves the work to their types' traits, and
-//! an operator's code passes the function on, whose types say the rest.
+//! They write as little as they can: a record's code names its fields and leaves the work to their types'
+//! traits, and an operator's code passes the function on, whose types say the rest.
 
 mod component;
 mod operator;

@@ -158,8 +158,8 @@ fn expand_aggregate(mut implementation: ItemImpl) -> TokenStream {
     }
 }
 
-/// An operator without settings need not say so. (A default method in the trait could not: its `Self: Default` would
-/// be asked of every operator.)
+/// An operator without settings need not say so. (A default method in the trait could not: its `Self:
+/// Default` would be asked of every operator.)
 fn add_open(implementation: &mut ItemImpl) {
     let has_open =
         implementation.items.iter().any(|item| matches!(item, ImplItem::Fn(f) if f.sig.ident == "open"));
@@ -177,9 +177,9 @@ fn add_open(implementation: &mut ItemImpl) {
     implementation.items.push(parse_quote!(#open));
 }
 
-/// Makes the lifetime of `process` one that the compiler counts as the trait's. That one is "early bound", because a type
-/// like `Self::Input<'a>` does not pin it down; the author's `Flight<'a>` does, and the two would not match. A bound
-/// that says nothing makes it early too.
+/// Makes the lifetime of `process` one that the compiler counts as the trait's. That one is "early bound",
+/// because a type like `Self::Input<'a>` does not pin it down; the author's `Flight<'a>` does, and the two
+/// would not match. A bound that says nothing makes it early too.
 fn bind_lifetime(implementation: &mut ItemImpl) {
     for item in &mut implementation.items {
         let ImplItem::Fn(process) = item else { continue };

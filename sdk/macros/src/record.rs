@@ -242,8 +242,8 @@ fn column(field: &syn::Field, case: Case) -> Result<Column<'_>> {
     Ok(Column { ident, ty: &field.ty, name, time })
 }
 
-/// What to write instead of a number type that columns do not have. The traits would refuse it too, but cannot name the
-/// field, and say so once for each use.
+/// What to write instead of a number type that columns do not have. The traits would refuse it too, but
+/// cannot name the field, and say so once for each use.
 fn advice(ty: &syn::Type) -> Option<&'static str> {
     let syn::Type::Path(path) = ty else { return None };
     let last = path.path.segments.last()?;
@@ -285,7 +285,13 @@ enum Case {
 impl Case {
     fn apply(self, name: &str) -> String {
         let words = name.split('_').filter(|word| !word.is_empty());
-        let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+        let capital = |word: &str| {
+            let mut letters = word.chars();
+            letters
+                .next()
+                .map(|first| first.to_uppercase().chain(letters).collect::<String>())
+                .unwrap_or_default()
+        };
         match self {
             Self::Same => name.to_owned(),
             Self::Kebab => words.collect::<Vec<_>>().join("-"),

@@ -113,7 +113,7 @@ fn unusable_formats() {
     let message = |demands: Vec<Demand>, format: &Format, input: &[u8]| {
         Decoder::new(format, demands).and_then(|mut d| d.decode(input, true, 9)).unwrap_err().to_string()
     };
-    let missing = "no column \"x\" in the header; there are a, b";
+    let missing = "there is no column \"x\", but a, b";
     assert_eq!(message(x.clone(), &csv, b"a,b\n1,2\n"), missing);
     assert_eq!(message(x.clone(), &csv, b"x,x\n"), "the header has more than one column \"x\"");
     assert_eq!(message(x.clone(), &csv, b"\"x"), "cannot read the header: a quote is not closed");

@@ -1,7 +1,7 @@
 //! Instants as text and as numbers.
 
+use super::super::time;
 use super::*;
-use crate::formats::time;
 
 #[test]
 fn text_is_rfc_3339_and_a_little_more() {
@@ -54,8 +54,9 @@ fn numbers_are_scaled_towards_the_past() {
     ];
     for (unit, text, expected) in cases {
         let demand = Demand { unit, ..demand("t", FieldType::Timestamp) };
-        let decoded = decode(&Format::JsonLines, &[demand.clone()], format!("{{\"t\":{text}}}").as_bytes());
-        let batch = batch(&[demand.clone()], &decoded);
+        let decoded =
+            decode(&Format::JsonLines, std::slice::from_ref(&demand), format!("{{\"t\":{text}}}").as_bytes());
+        let batch = batch(std::slice::from_ref(&demand), &decoded);
         let mut found = Vec::new();
         let encoder = Encoder::new(&Format::JsonLines, &schema(&[demand])).unwrap();
         encoder.with_timestamps(Milliseconds).encode(&batch, &mut found);

@@ -36,8 +36,8 @@ pub use format::{CsvDecl, FormatDecl, TimestampDecl};
 pub use ids::Upstream;
 pub use operator::Operator;
 pub use sink::{Sink, SinkKind};
-pub(crate) use suggest::hint;
 pub use source::{Decoding, EventTime, FieldDecl, Nexmark, Pace, Source, SourceKind};
+pub(crate) use suggest::hint;
 pub use tidemill_flow::window::Windows;
 
 use ids::Ids;
@@ -148,7 +148,7 @@ impl Declaration {
 
     /// An empty list to which later checks add what they find wrong with this file.
     ///
-    /// ```ignore
+    /// ```text
     /// let problems = declaration.problems();
     /// for field in unknown_fields {
     ///     problems.report(field, format!("operator `clean` emits no field `{}`", field.value));

@@ -1,0 +1,281 @@
+//! Fields along the edges: found, typed, and compared with what operators read.
+
+use std::collections::BTreeSet;
+
+use tidemill_flow::key::can_be_key;
+use tidemill_flow::schema::{Field, FieldType, Schema};
+use tidemill_flow::window::Windows;
+
+use super::parts::declared;
+use super::{Checker, WINDOW_END, WINDOW_START, read_fields};
+use crate::log::nexmark;
+use crate::pipeline::declaration::{self, Operator, SourceKind, Spanned, Upstream};
+use crate::pipeline::fields::{Demands, Found, Offered, Unreadable};
+use crate::pipeline::stages::late_by_field;
+use crate::plugin::{Output, Plugin, World};
+
+/// The fields at every point of the pipeline.
+pub(super) struct Edges {
+    pub(super) sources: Vec<Offered>,
+    pub(super) operators: Vec<Offered>,
+}
+
+impl Edges {
+    pub(super) fn of(&self, upstream: Upstream, inputs: &[Offered]) -> Offered {
+        match upstream {
+            Upstream::Source(s) => self.sources[s].clone(),
+            Upstream::Operator(o) => self.operators[o].clone(),
+            Upstream::Late(o) => {
+                let late = Schema::new(vec![late_by_field()]).expect("one field");
+                Offered::Extended(Box::new(inputs[o].clone()), late)
+            }
+        }
+    }
+}
+impl Checker<'_> {
+    /// Asks the open sources for every field that is read under a type.
+    pub(super) fn ask_sources(&self, demands: &mut Demands) {
+        for (at, source) in self.declaration.sources.iter().enumerate() {
+            if let SourceKind::Files { decoding, .. } | SourceKind::Stdin { decoding } = &source.kind
+                && let Some(time) = &decoding.event_time
+                && decoding.fields.is_empty()
+            {
+                let asked =
+                    demands.ask(at, &time.field.value, FieldType::Timestamp, "the source's event_time");
+                asked.expect("nobody has asked before");
+            }
+        }
+        let (_, inputs) = self.edges(demands, false);
+        for (at, (operator, plugin)) in self.declaration.operators.iter().zip(self.plugins).enumerate() {
+            for field in read_fields(plugin) {
+                for source in inputs[at].open_sources(&field.name) {
+                    let who = format!("operator `{}`", operator.id.value);
+                    if let Err((other, first)) = demands.ask(source, &field.name, field.field_type, &who) {
+                        self.problems.report(
+                            &operator.component,
+                            format!(
+                                "`{}` reads the field `{}` of source `{}` as {}, but {first} reads it as {other}; make \
+                                 them agree",
+                                operator.id.value,
+                                field.name,
+                                self.declaration.sources[source].id.value,
+                                field.field_type
+                            ),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// The fields after each source and operator, and those before each operator. What an aggregate gives can be
+    /// told when the types of its key can.
+    pub(super) fn edges(&self, demands: &Demands, complete: bool) -> (Edges, Vec<Offered>) {
+        let sources = self.declaration.sources.iter().enumerate().map(|(at, source)| match &source.kind {
+            SourceKind::Files { decoding, .. } | SourceKind::Stdin { decoding }
+                if !decoding.fields.is_empty() =>
+            {
+                Offered::Fixed { schema: declared(decoding), from_source: true }
+            }
+            SourceKind::Files { .. } | SourceKind::Stdin { .. } => Offered::Open(at),
+            SourceKind::Nexmark(_) => Offered::Fixed { schema: nexmark::schema(), from_source: true },
+        });
+        let nothing = || Offered::Fixed { schema: Schema::default(), from_source: false };
+        let count = self.plugins.len();
+        let mut edges =
+            Edges { sources: sources.collect(), operators: (0..count).map(|_| nothing()).collect() };
+        let mut inputs: Vec<Offered> = (0..count).map(|_| nothing()).collect();
+        for &at in &self.declaration.order {
+            let operator = &self.declaration.operators[at];
+            let mut of_inputs: Vec<Offered> =
+                operator.inputs.iter().map(|i| edges.of(i.value, &inputs)).collect();
+            inputs[at] = if of_inputs.len() == 1 { of_inputs.remove(0) } else { Offered::United(of_inputs) };
+            let plugin = &self.plugins[at];
+            edges.operators[at] = match (&plugin.description().output, plugin.world()) {
+                (Output::Same, _) => inputs[at].clone(),
+                (Output::Extended(schema), _) => {
+                    Offered::Extended(Box::new(inputs[at].clone()), schema.clone())
+                }
+                (Output::Replaced(schema), World::Aggregate) if complete => {
+                    let schema = self.finished(operator, &inputs[at], schema, demands);
+                    Offered::Fixed { schema: schema.unwrap_or_default(), from_source: false }
+                }
+                (Output::Replaced(_), World::Aggregate) => nothing(),
+                (Output::Replaced(schema), _) => {
+                    Offered::Fixed { schema: schema.clone(), from_source: false }
+                }
+            };
+        }
+        (edges, inputs)
+    }
+
+    /// The fields of an aggregate's results: the key, the window's bounds, and what the operator returns.
+    fn finished(
+        &self,
+        operator: &Operator,
+        input: &Offered,
+        returned: &Schema,
+        demands: &Demands,
+    ) -> Option<Schema> {
+        let id = &operator.id.value;
+        let mut schema = Schema::default();
+        let mut complete = true;
+        for key in &operator.key {
+            match self.find(key, input, demands, &format!("the key of `{id}`")) {
+                Some(found) if !can_be_key(found.field_type) => {
+                    complete = false;
+                    self.problems.report(
+                        key,
+                        format!("the key field `{}` is a {}, which can't be compared for equality; use integer or text", key.value, found.field_type),
+                    );
+                }
+                Some(found) => schema.set(Field {
+                    name: key.value.clone(),
+                    field_type: found.field_type,
+                    nullable: found.nullable,
+                }),
+                None => complete = false,
+            }
+        }
+        if operator.windows() != Windows::Global {
+            for bound in [WINDOW_START, WINDOW_END] {
+                // A key of that name stands for itself: so the results of one window are grouped by its bounds.
+                if schema.field(bound).is_none() {
+                    schema.set(Field::new(bound, FieldType::Timestamp));
+                }
+            }
+        }
+        for field in returned.fields() {
+            if schema.field(&field.name).is_some() {
+                complete = false;
+                self.problems.report(
+                    &operator.component,
+                    format!(
+                        "`{id}` returns a field `{}`, which its results have already, as key or window bound; rename the \
+                         operator's field",
+                        field.name
+                    ),
+                );
+            }
+            schema.set(field.clone());
+        }
+        complete.then_some(schema)
+    }
+
+    /// Finds a field that the file names, or reports why not.
+    pub(super) fn find(
+        &self,
+        name: &Spanned<String>,
+        offered: &Offered,
+        demands: &Demands,
+        what: &str,
+    ) -> Option<Found> {
+        match offered.find(&name.value, demands) {
+            Ok(found) => Some(found),
+            Err(reason) => {
+                self.problems.report(name, self.unreadable(&name.value, what, reason));
+                None
+            }
+        }
+    }
+
+    pub(super) fn unreadable(&self, field: &str, what: &str, reason: Unreadable) -> String {
+        match reason {
+            Unreadable::Unknown(known) => {
+                let hint = declaration::hint(field, known.iter().map(String::as_str), '`');
+                format!("{what} needs a field `{field}`, which its input doesn't have; {hint}")
+            }
+            Unreadable::Untyped { source } => {
+                let source = &self.declaration.sources[source].id.value;
+                format!(
+                    "{what} needs the field `{field}` of source `{source}`, but nothing says of which type it is; add \
+                     `{field} = \"text\"` or its type, and the other fields, to [sources.{source}.fields]"
+                )
+            }
+            Unreadable::Differs(one, other) => {
+                format!(
+                    "{what} needs the field `{field}`, which is {one} in one of its inputs and {other} in another"
+                )
+            }
+        }
+    }
+
+    /// Checks every field that an operator reads; returns for each operator those that may lack a value.
+    pub(super) fn check_reads(&self, inputs: &[Offered], demands: &Demands) -> Vec<BTreeSet<String>> {
+        let check = |(at, (operator, plugin)): (usize, (&Operator, &Plugin))| {
+            let id = &operator.id.value;
+            let mut reject_nulls = BTreeSet::new();
+            for field in read_fields(plugin) {
+                let found = match inputs[at].find(&field.name, demands) {
+                    Ok(found) => found,
+                    Err(reason) => {
+                        let message = self.unreadable(&field.name, &format!("`{id}`"), reason);
+                        self.problems.report(&operator.component, message);
+                        continue;
+                    }
+                };
+                let upstream: Vec<String> = operator
+                    .inputs
+                    .iter()
+                    .map(|i| format!("`{}`", self.declaration.upstream_name(i.value)))
+                    .collect();
+                let edge = format!("{} → `{id}`", upstream.join(", "));
+                if found.field_type != field.field_type {
+                    self.problems.report(
+                        &operator.component,
+                        format!(
+                            "{edge}: the field `{}` is {}, but `{id}` reads it as {}; change the field's type in the \
+                             operator, or what comes before it",
+                            field.name, found.field_type, field.field_type
+                        ),
+                    );
+                } else if found.nullable && !field.nullable {
+                    if !found.may_reject {
+                        self.problems.report(
+                            &operator.component,
+                            format!(
+                                "{edge}: the field `{}` may lack a value, but `{id}` reads it as always there; make it \
+                                 nullable in the operator (in Rust an `Option`), or never absent before it",
+                                field.name
+                            ),
+                        );
+                    }
+                    reject_nulls.insert(field.name.clone());
+                }
+            }
+            reject_nulls
+        };
+        self.declaration.operators.iter().zip(self.plugins).enumerate().map(check).collect()
+    }
+
+    pub(super) fn sink_schemas(&self, edges: &Edges, inputs: &[Offered], demands: &Demands) -> Vec<Schema> {
+        let schema = |sink: &declaration::Sink| {
+            let offered = edges.of(sink.input.value, inputs);
+            let Some(fields) = &sink.fields else {
+                let all = offered.all(demands);
+                if all.is_empty() {
+                    self.problems.report(
+                        &sink.input,
+                        format!(
+                            "nothing says which fields `{}` writes; list them in `fields` and their types in the source's",
+                            sink.id.value
+                        ),
+                    );
+                }
+                return all;
+            };
+            let what = format!("`{}`", sink.id.value);
+            let found = |name: &Spanned<String>| {
+                let found = self.find(name, &offered, demands, &what)?;
+                Some(Field {
+                    name: name.value.clone(),
+                    field_type: found.field_type,
+                    nullable: found.nullable,
+                })
+            };
+            let fields: Vec<Field> = fields.iter().filter_map(found).collect();
+            Schema::new(fields).unwrap_or_default()
+        };
+        self.declaration.sinks.iter().map(schema).collect()
+    }
+}
