@@ -5,11 +5,14 @@ use std::path::Path;
 use crate::Result;
 use crate::workspace::{Workspace, succeed};
 
-/// Builds every operator in `guest-examples` into the target folder's `operators`, in one go.
+/// Where the example pipelines expect their components.
+pub(crate) const FOLDER: &str = "examples/operators";
+
+/// Builds every operator in `guest-examples` into [`FOLDER`], in one go.
 ///
 /// The one place that knows the command line of `tidemill build`.
 pub(crate) fn build(workspace: &Workspace, tidemill: &Path) -> Result<()> {
-    let out = workspace.target()?.join("operators");
+    let out = workspace.root.join(FOLDER);
     let operators = operators(&workspace.root.join("guest-examples"))?;
     workspace.say(format_args!("building the operators {}", operators.join(", ")));
     let mut build = workspace.command(tidemill, ["build"]);

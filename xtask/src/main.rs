@@ -3,6 +3,7 @@
 //! Standard library only, so that the first command on a bare machine starts within seconds. A command
 //! says in one line what it does next, and when it fails, what failed, what was expected, what to type.
 
+mod bench;
 mod demo;
 mod guests;
 mod lint;
@@ -25,10 +26,11 @@ struct Command {
 }
 
 /// To add a command, add a line.
-const COMMANDS: [Command; 4] = [
+const COMMANDS: [Command; 5] = [
     Command { name: "setup", about: "makes this machine ready to build operators", run: setup::run },
     Command { name: "demo", about: "builds the host and runs the flights example", run: demo::run },
     Command { name: "test", about: "runs all tests of the workspace", run: test::run },
+    Command { name: "bench", about: "measures the border and the whole host, as ratios", run: bench::run },
     Command { name: "lint", about: "checks format, lints and the walls between packages", run: lint::run },
 ];
 
