@@ -1,1 +1,17 @@
-//! Tests.
+//! The promises of the product, kept by the real program, real components and real files.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on says where and why")]
+
+mod architecture;
+mod bad_rows;
+mod corners;
+mod flights;
+mod formats;
+mod hostile;
+mod inspect;
+mod late_rows;
+mod new_project;
+mod nexmark;
+mod refusals;
+mod stopping;
+mod word_count;
