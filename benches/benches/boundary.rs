@@ -3,9 +3,10 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow_array::{ArrayRef, Float64Array, Int64Array};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use tidemill::plugin::Limits;
 use tidemill_benches::{executor, load, native};
 use tidemill_sdk::{Batch, Column};
@@ -31,7 +32,15 @@ fn transform(c: &mut Criterion) {
     let plugin = load("air_density");
     let mut guest = executor.block_on(plugin.transform("o", &[], Limits::default())).expect("it starts");
     group.bench_function("wasm", |b| {
-        b.iter(|| executor.block_on(guest.process(black_box(&columns), ROWS)).expect("a good batch"));
+        b.iter_custom(|count| {
+            executor.block_on(async {
+                let started = Instant::now();
+                for _ in 0..count {
+                    black_box(guest.process(black_box(&columns), ROWS).await.expect("a good batch"));
+                }
+                started.elapsed()
+            })
+        });
     });
     group.finish();
 }
@@ -61,13 +70,19 @@ fn aggregate(c: &mut Criterion) {
     let plugin = load("mean_delay");
     let mut guest = executor.block_on(plugin.aggregate("o", &[], Limits::default())).expect("it starts");
     group.bench_function("wasm", |b| {
-        b.iter(|| {
-            let call = guest.accumulate(GROUPS as usize, &accumulators, &group_of, black_box(&delays));
-            executor.block_on(call).expect("a good batch")
+        b.iter_custom(|count| {
+            executor.block_on(async {
+                let started = Instant::now();
+                for _ in 0..count {
+                    let call =
+                        guest.accumulate(GROUPS as usize, &accumulators, &group_of, black_box(&delays));
+                    black_box(call.await.expect("a good batch"));
+                }
+                started.elapsed()
+            })
         });
     });
     group.finish();
 }
 
 criterion_group!(benches, transform, aggregate);
-criterion_main!(benches);

@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use serde::Deserialize;
 use tidemill::formats::{Decoder, Demand, Format};
 use tidemill::log::nexmark;
@@ -63,4 +63,3 @@ fn json_lines(c: &mut Criterion) {
 }
 
 criterion_group!(benches, json_lines);
-criterion_main!(benches);

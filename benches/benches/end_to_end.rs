@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use tidemill::pipeline::{check, declaration};
 use tidemill::worker::{Ended, Job};
 use tidemill_benches::{component, executor, load};
@@ -68,4 +68,3 @@ fn queries(c: &mut Criterion) {
 }
 
 criterion_group!(benches, queries);
-criterion_main!(benches);

@@ -77,7 +77,7 @@ impl Guest {
 
     /// Logs the error that was held back: it wasn't the message of a panic, which the failure shows.
     fn say_last_error(&mut self) {
-        if let Some(message) = self.last_error.take() {
+        if let Some(message) = self.last_error.take().filter(|_| self.log_lines <= LOG_LINES_MAX) {
             tracing::error!(operator = self.operator, "{message}");
         }
     }
@@ -125,18 +125,18 @@ impl types::Host for Guest {}
 
 impl Host for Guest {
     fn log(&mut self, level: Level, message: String) {
-        if !self.may_speak() {
-            return;
-        }
+        let heard = self.may_speak();
         let message = readable(&message);
         match level {
-            Level::Debug => tracing::debug!(operator = self.operator, "{message}"),
-            Level::Info => tracing::info!(operator = self.operator, "{message}"),
-            Level::Warn => tracing::warn!(operator = self.operator, "{message}"),
+            // Kept also when no more is logged: it may be why the guest traps.
             Level::Error => {
                 self.say_last_error();
                 self.last_error = Some(message);
             }
+            Level::Debug | Level::Info | Level::Warn if !heard => {}
+            Level::Debug => tracing::debug!(operator = self.operator, "{message}"),
+            Level::Info => tracing::info!(operator = self.operator, "{message}"),
+            Level::Warn => tracing::warn!(operator = self.operator, "{message}"),
         }
     }
 
