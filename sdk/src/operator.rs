@@ -99,8 +99,8 @@ pub trait Transform: Sized + 'static {
 pub trait Aggregate: Sized + 'static {
     /// The fields that the operator reads; `()` if it reads none.
     type Input<'a>: FromRow<'a>;
-    /// What is remembered of a group; `default()` is an empty group. Its fields are the operator's state:
-    /// what a checkpoint holds, and what the operator's next version is given.
+    /// What is remembered of a group; `default()` is an empty group. Its fields are the operator's state,
+    /// which the host keeps in a column for each.
     type Accumulator: Record + for<'a> FromRow<'a> + Default;
     /// The rows of a finished group: a record, or `Option` or `Vec` of one.
     type Output: Outcome;

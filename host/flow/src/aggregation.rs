@@ -165,7 +165,7 @@ impl Aggregation {
         let mut row = from;
         while row < count {
             let slice = self.slice_of(rows, row);
-            let run_end = (row + 1..count).find(|&r| self.slice_of(rows, r) != slice).unwrap_or(count);
+            let run_end = (row + 1..count).find(|&r| !self.is_in(slice, rows, r)).unwrap_or(count);
             let last_end = self.slicing.last_end(slice);
             let first_end = self.slicing.next_window(slice, WATERMARK_MIN).map_or(last_end, |w| w.end);
             let mut part = None;
@@ -205,6 +205,12 @@ impl Aggregation {
             None if self.slicing.is_global() => 0,
             None => panic!("windows of event time over rows without times"),
         }
+    }
+
+    /// Whether a row falls into a slice, without the division that finding its slice takes.
+    fn is_in(&self, slice: i64, rows: &Rows<'_>, row: usize) -> bool {
+        let within = |time: i64| slice <= time && time - slice < self.slicing.slice_ms();
+        self.slicing.is_global() || rows.times.is_some_and(|times| within(times[row]))
     }
 
     fn watermark_before(&self, rows: &Rows<'_>, row: usize) -> i64 {

@@ -96,7 +96,7 @@ impl Partition {
         Ok(Self { number, name, event_time: source.event_time, schema: source.schema.clone(), reader })
     }
 
-    /// How much of it has been read: bytes of a file, events of a generator.
+    /// How many bytes of it have been decoded; a generator has none.
     pub fn progress(&self) -> u64 {
         match &self.reader {
             Reader::Blocks(blocks) => blocks.bytes,
