@@ -2,14 +2,16 @@
 
 use std::process::ExitCode;
 
-use crate::Result;
 use crate::workspace::{Workspace, output, shown, status};
+use crate::{Result, setup};
 
 /// Packages of the world, which the flow decides without.
 const NOT_IN_FLOW: [&str; 4] = ["wasmtime", "rocksdb", "async-nats", "tokio"];
 
 /// Does every check, also behind one that fails.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
+    // Clippy runs build scripts, and one of them needs a C++ compiler and libclang.
+    setup::ensure(workspace)?;
     let mut failed = Vec::new();
     let mut check = |what: &str, result: Result<()>| {
         if let Err(message) = result {

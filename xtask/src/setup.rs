@@ -1,12 +1,14 @@
-//! Makes this machine ready to build operators: a Rust compiler for wasm32-unknown-unknown.
+//! Makes this machine ready to build the host and its operators.
 //!
-//! Rustup's target is the usual way. Where rustup's servers can't be reached, Debian's `rustc-web` with
-//! its sources does as well. Which of them is there is found out as `tidemill build` does it. A C compiler
-//! is not looked for: without one, Rust would not have linked this program.
+//! The host needs a C++ compiler and libclang (see `native`), operators a Rust compiler for wasm32-unknown-unknown.
+//! For those, rustup's target is the usual way. Where rustup's servers can't be reached, Debian's `rustc-web`
+//! with its sources does as well. Which of them is there is found out as `tidemill build` does it. A C compiler is
+//! not looked for: without one, Rust would not have linked this program.
 
 #[path = "../../host/src/toolchain/discover.rs"]
 #[expect(dead_code, unreachable_pub, reason = "the host's file, of which this program only needs the search")]
 mod discover;
+mod native;
 
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
@@ -27,15 +29,16 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
 
 /// Sets up what is missing; a fraction of a second if nothing is.
 pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
+    native::ensure(workspace)?;
     if find(workspace).is_ok() {
         return Ok(());
     }
     let with_rustup = add_with_rustup(workspace);
     let Err(missing) = find(workspace) else { return Ok(()) };
-    let with_apt = install(workspace, missing);
+    let with_apt = install(workspace, packages(missing));
     // The compiler's packages bring no linker; where the active toolchain has none either, that comes second.
     let Err(missing) = find(workspace) else { return Ok(()) };
-    let with_apt = with_apt.and_then(|()| install(workspace, missing));
+    let with_apt = with_apt.and_then(|()| install(workspace, packages(missing)));
     let Err(missing) = find(workspace) else { return Ok(()) };
 
     let reason = |result: Result<()>| result.err().unwrap_or("no error, but nothing has changed".to_owned());
@@ -86,7 +89,8 @@ fn add_with_rustup(workspace: &Workspace) -> Result<()> {
     Err(format!("`{}` took more than {} s and was stopped", shown(&command), RUSTUP_TIMEOUT.as_secs()))
 }
 
-fn install(workspace: &Workspace, missing: Missing) -> Result<()> {
+/// Installs packages of Debian, if this is one and root can be had.
+fn install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     if !Path::new("/usr/bin/apt-get").is_file() {
         return Err("it is not on this machine".to_owned());
     }
@@ -97,12 +101,12 @@ fn install(workspace: &Workspace, missing: Missing) -> Result<()> {
         workspace.say(format_args!("installing Debian's packages: {}", shown(&command)));
         Ok(status(command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()))?.success())
     };
-    let install = [&["install", "-y", "--no-install-recommends"], packages(missing)].concat();
+    let install = [&["install", "-y", "--no-install-recommends"], packages].concat();
     // The package lists may be old or not there at all: then, and only then, they are fetched.
     if apt_get(&install)? || (apt_get(&["update"])? && apt_get(&install)?) {
         return Ok(());
     }
-    Err(format!("it could not install {}; its messages are above", packages(missing).join(" and ")))
+    Err(format!("it could not install {}; its messages are above", packages.join(" and ")))
 }
 
 /// What to put before a command that needs root; `None` if that can't be had without a password.

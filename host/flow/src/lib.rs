@@ -10,5 +10,6 @@ pub mod batch;
 pub mod groups;
 pub mod key;
 pub mod schema;
+pub mod storage;
 pub mod watermark;
 pub mod window;

@@ -1,0 +1,332 @@
+//! The store as the process has it that runs the pipeline: the one that may write.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use crate::backing::{Backing, Guard, Put};
+use crate::collect::{self, Collected, commit_path};
+use crate::contents::{CHECKPOINTS, COMMITS, Contents, EDIT_LOCK, Name, RUN_LOCK, SAVEPOINTS, SET_ASIDE};
+use crate::copies::{Copies, MANIFEST_BYTES_MAX, encode};
+use crate::error::Error;
+use crate::failpoint;
+use crate::files::{Identity, Known, path_of};
+use crate::local::Local;
+use crate::manifest::{FileEntry, Manifest};
+use crate::names::{CheckpointName, Digest, FileName, shown};
+use crate::runs;
+
+/// The store of a pipeline, held by the process that runs it. What can be done with a store without running its pipeline
+/// is in [`Contents`], to which it leads.
+///
+/// A checkpoint's way: each file of the state is taken in by [`Store::put_file`]; [`Store::write_manifest`] makes the
+/// checkpoint true; before any of its output is committed, [`Store::begin_commit`]; then [`Store::retain`].
+#[derive(Debug)]
+pub struct Store {
+    contents: Contents,
+    run: u64,
+    /// The largest number of a checkpoint that was used when this run began.
+    last_number: Option<u64>,
+    warnings: Vec<String>,
+    /// What was put and that no manifest names yet. Held for moments.
+    in_flight: Mutex<BTreeSet<Digest>>,
+    /// Held shared while a file is put, and alone while files are collected: nothing is removed between being
+    /// found in the store and being in flight.
+    collecting: RwLock<()>,
+    /// Held for moments.
+    known: Mutex<Known>,
+    /// Released when the process ends, however it ends.
+    _lock: Guard,
+}
+
+impl Store {
+    /// Opens the store in a folder, makes one if the folder is empty or isn't there, and begins a new run. Copies of
+    /// manifests that are broken or missing are made anew from the good ones, see [`Store::warnings`].
+    ///
+    /// # Errors
+    /// When another process holds it, it belongs to another pipeline, the folder holds something else, or the
+    /// file system fails.
+    pub fn open(folder: &Path, pipeline: &str) -> Result<Self, Error> {
+        let local = Local::new(folder);
+        check_folder(&local, folder)?;
+        let [checkpoints, checkpoints_copy] = CHECKPOINTS;
+        let [savepoints, savepoints_copy] = SAVEPOINTS;
+        local.make_folders(&[
+            "tmp",
+            "runs",
+            "files",
+            checkpoints,
+            checkpoints_copy,
+            savepoints,
+            savepoints_copy,
+            COMMITS,
+            SET_ASIDE,
+        ])?;
+        Self::open_at(Arc::new(local), pipeline)
+    }
+
+    pub(crate) fn open_at(backing: Arc<dyn Backing>, pipeline: &str) -> Result<Self, Error> {
+        let lock = backing.lock(RUN_LOCK, false)?;
+        let found = runs::pipeline(&*backing)?;
+        if let Some(found) = found.filter(|found| found != pipeline) {
+            let found = shown(&found);
+            return Err(Error::OtherPipeline {
+                store: backing.describe(),
+                found,
+                expected: pipeline.to_owned(),
+            });
+        }
+        let contents = Contents::new(backing, pipeline.to_owned());
+        // Should the runs be lost, the manifests still say which numbers were used.
+        let mut names = contents.checkpoint_names()?;
+        names.extend(contents.names_in(SET_ASIDE)?);
+        let floor = names.iter().map(|name| name.run).max().unwrap_or(0);
+        let run = runs::begin(&*contents.backing, pipeline, floor)?;
+        let edit = contents.backing.lock(EDIT_LOCK, true)?;
+        contents.backing.clean()?;
+        let warnings = heal(&contents)?;
+        drop(edit);
+        Ok(Self {
+            last_number: contents.numbers_seen()?.last().copied(),
+            contents,
+            run,
+            warnings,
+            in_flight: Mutex::default(),
+            collecting: RwLock::default(),
+            known: Mutex::default(),
+            _lock: lock,
+        })
+    }
+
+    /// What the store in a folder holds, for tools. Nothing is locked or changed.
+    ///
+    /// # Errors
+    /// When the folder holds no store, or can't be read.
+    pub fn look(folder: &Path) -> Result<Contents, Error> {
+        let backing = Arc::new(Local::new(folder));
+        let why = || {
+            if folder.is_dir() { "no run of a pipeline has begun there" } else { "there is no such folder" }
+        };
+        let not_a_store = || Error::NotAStore { store: backing.describe(), why: why().to_owned() };
+        let pipeline = runs::pipeline(&*backing)?.ok_or_else(not_a_store)?;
+        Ok(Contents::new(backing, pipeline))
+    }
+
+    /// The number of this run: above those of all runs before it.
+    pub fn run(&self) -> u64 {
+        self.run
+    }
+
+    /// What was found broken and repaired when the store was opened.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Takes in a file of the state and says how a manifest names it. If it is `immutable`, never changed by anybody
+    /// under any of its names, it is linked where the file system can do that, and not read again
+    /// when it comes again. It is durable when the manifest is.
+    ///
+    /// # Errors
+    /// When it can't be read or taken in. The checkpoint can't be completed then; another can be tried.
+    pub fn put_file(&self, path: &Path, immutable: bool) -> Result<FileEntry, Error> {
+        let text = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name: FileName = text.parse().map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))?;
+        let _shared = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
+        let identity = immutable.then(|| Identity::of(path)).flatten();
+        let known = identity.as_ref().and_then(|identity| self.known().get(identity).cloned());
+        if let Some(entry) = known
+            && self.backing.has(&path_of(entry.sha256), entry.bytes)?
+        {
+            self.in_flight().insert(entry.sha256);
+            return Ok(entry);
+        }
+        let (sha256, bytes) = self.backing.put(&Put { source: path, immutable }, &path_of)?;
+        self.in_flight().insert(sha256);
+        let entry = FileEntry { name, sha256, bytes, immutable };
+        if let Some(identity) = identity {
+            self.known().remember(identity, entry.clone());
+        }
+        Ok(entry)
+    }
+
+    /// Writes a manifest, both copies; with that the checkpoint is true and durable, and so are its files.
+    ///
+    /// # Errors
+    /// When a newer run has begun, the number was used, a file that it names isn't in the store, or something can't be
+    /// written. It may be there nevertheless, after an error of the file system: then it is whole.
+    pub fn write_manifest(&self, manifest: &Manifest) -> Result<CheckpointName, Error> {
+        let name = manifest.name();
+        let sealed = encode(manifest)?;
+        if manifest.run != self.run || manifest.pipeline != self.pipeline || manifest.savepoint.is_some() {
+            let (pipeline, run) = (&self.pipeline, self.run);
+            return Err(Error::Invalid(format!("{name} isn't one of pipeline `{pipeline}`, run {run}")));
+        }
+        self.check_fence()?;
+        self.set_zombies_aside()?;
+        let used = self.checkpoint_names()?.last().map(|used| used.checkpoint).max(self.last_number);
+        if let Some(used) = used.filter(|used| *used >= name.checkpoint) {
+            return Err(Error::Exists { store: self.backing.describe(), what: format!("checkpoint {used}") });
+        }
+        for file in &manifest.state.files {
+            if !self.backing.has(&path_of(file.sha256), file.bytes)? {
+                let file = self.location(file);
+                return Err(Error::Broken { file, why: format!("{name} needs it, and it isn't there") });
+            }
+        }
+        self.backing.sync()?;
+        let [first, copy] = Name::Checkpoint(name).paths();
+        if !self.backing.create(&first, &sealed)? {
+            return Err(Error::Exists { store: self.backing.describe(), what: name.to_string() });
+        }
+        let failed = || Error::io(format!("write the manifest of {name}"));
+        failpoint::at("manifest.written").map_err(failed())?;
+        self.backing.replace(&copy, &sealed)?;
+        failpoint::at("manifest.copy").map_err(failed())?;
+        let mut in_flight = self.in_flight();
+        for file in &manifest.state.files {
+            in_flight.remove(&file.sha256);
+        }
+        drop(in_flight);
+        self.known().keep(&manifest.state.files);
+        Ok(name)
+    }
+
+    /// Gives up what was put for a checkpoint that won't be completed.
+    pub fn abandon(&self) {
+        self.in_flight().clear();
+    }
+
+    /// Notes durably, before any of it is done, that the commit of a checkpoint's output begins: nobody may go back
+    /// behind that checkpoint any more.
+    ///
+    /// # Errors
+    /// When a newer run has begun, or it can't be written.
+    pub fn begin_commit(&self, checkpoint: u64) -> Result<(), Error> {
+        self.check_fence()?;
+        let note = format!("run {} began to commit the output of checkpoint {checkpoint}\n", self.run);
+        self.backing.create(&commit_path(checkpoint), note.as_bytes()).map(drop)
+    }
+
+    /// Sets a manifest aside that a start passed over, so that it is never restored, whatever becomes of its files.
+    ///
+    /// # Errors
+    /// When a newer run has begun, or a file can't be moved.
+    pub fn set_aside(&self, name: CheckpointName) -> Result<(), Error> {
+        self.check_fence()?;
+        let _edit = self.backing.lock(EDIT_LOCK, true)?;
+        self.move_aside(name)
+    }
+
+    /// A manifest of an older run with a number that wasn't used when this one began was written by a process that was
+    /// thought dead. To this run it is nothing, and newer than its own it must not seem.
+    fn set_zombies_aside(&self) -> Result<(), Error> {
+        let is_zombie =
+            |name: &CheckpointName| name.run < self.run && Some(name.checkpoint) > self.last_number;
+        for name in self.checkpoint_names()?.into_iter().filter(is_zombie) {
+            self.move_aside(name)?;
+        }
+        Ok(())
+    }
+
+    fn move_aside(&self, name: CheckpointName) -> Result<(), Error> {
+        for path in Name::Checkpoint(name).paths() {
+            // As it is, broken or not: it is evidence. If it can't even be read, it still has to go.
+            if let Ok(Some(content)) = self.backing.read(&path, MANIFEST_BYTES_MAX) {
+                self.backing.replace(&format!("{SET_ASIDE}/{}", name.file()), &content)?;
+                break;
+            }
+        }
+        self.remove_manifests(&[Name::Checkpoint(name)])
+    }
+
+    /// Brings the files of a checkpoint's state into a folder, as [`Contents::restore`] does. Those that are linked are
+    /// not read again when they are put.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn restore(&self, manifest: &Manifest, folder: &Path) -> Result<(), Error> {
+        self.contents.restore(manifest, folder)?;
+        let mut known = self.known();
+        for file in manifest.state.files.iter().filter(|file| file.immutable) {
+            if let Some(identity) = Identity::of(&folder.join(file.name.as_str())) {
+                known.remember(identity, file.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the newest `count` checkpoints that can be read, what is newer than these, and all savepoints; removes the
+    /// others, and then the files that nothing needs.
+    ///
+    /// # Errors
+    /// When a newer run has begun, or something can't be read or removed. What is kept is whole in any case.
+    pub fn retain(&self, count: NonZeroUsize) -> Result<Collected, Error> {
+        self.check_fence()?;
+        let _edit = self.backing.lock(EDIT_LOCK, true)?;
+        self.set_zombies_aside()?;
+        let _alone = self.collecting.write().unwrap_or_else(PoisonError::into_inner);
+        let in_flight = self.in_flight().clone();
+        collect::retain(&self.contents, count, &in_flight)
+    }
+
+    /// Whether this is still the newest run.
+    ///
+    /// # Errors
+    /// When it isn't, or that can't be found out.
+    pub fn check_fence(&self) -> Result<(), Error> {
+        match runs::list(&*self.backing)?.last() {
+            Some(&newest) if newest != self.run => {
+                Err(Error::Fenced { store: self.backing.describe(), run: self.run, newest })
+            }
+            None => Err(Error::NotAStore {
+                store: self.backing.describe(),
+                why: "its runs were removed while this one works".to_owned(),
+            }),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn in_flight(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for Store {
+    type Target = Contents;
+
+    fn deref(&self) -> &Contents {
+        &self.contents
+    }
+}
+
+/// A folder with other things in it is nobody's store: removing what no checkpoint needs would be removing these.
+fn check_folder(local: &Local, folder: &Path) -> Result<(), Error> {
+    let is_store = folder.join(RUN_LOCK).exists() || folder.join("runs").exists();
+    let Ok(mut entries) = folder.read_dir() else { return Ok(()) };
+    if is_store || entries.next().is_none() {
+        return Ok(());
+    }
+    let why = "the folder has other files in it; choose one that is empty or isn't there yet";
+    Err(Error::NotAStore { store: local.describe(), why: why.to_owned() })
+}
+
+/// Makes copies of manifests anew that are broken or missing, and says which.
+fn heal(contents: &Contents) -> Result<Vec<String>, Error> {
+    let mut warnings = Vec::new();
+    for name in contents.names()? {
+        let Copies::Good { sealed, warning, heal: Some(path), .. } = contents.read_copies(&name)? else {
+            continue;
+        };
+        contents.backing.replace(&path, &sealed)?;
+        warnings.extend(
+            warning.map(|warning| format!("{name}: {warning}; it was made anew from the other copy")),
+        );
+    }
+    Ok(warnings)
+}
