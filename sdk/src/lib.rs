@@ -26,48 +26,63 @@
 //! assert_eq!(cancelled.err(), Some("cancelled: no departure time".into()));
 //! ```
 //!
-//! What a function may return is on [`Outcome`]; operators with settings are a [`Transform`]; those that
-//! remember, an [`Aggregate`]. `#[operator]` adds two functions to the module: `describe()` and
+//! What a function may return is on [`Outcome`]; operators with settings are a [`Transform`]; those that fold
+//! rows into results, an [`Aggregate`]; those that keep state and timers for each key, a [`Process`].
+//! `#[operator]` adds two functions to the module: `describe()` and
 //! `open(settings)`, which run whole batches natively, and, in a build for `wasm32-unknown-unknown`, the
 //! exports of the component. A crate holds one operator, and is a `["cdylib", "rlib"]`.
 //!
-//! Not here: windows, keys and time. The host has them; an operator sees rows.
+//! Not here: windows, keys and clocks. The host has them; an operator sees rows.
 
-// The macros name this crate as their users do; so can its own tests and examples.
-#[expect(unused_extern_crates, reason = "used only where a macro is")]
+// The macros name this crate as their users do; so can its own records, tests and examples.
 extern crate self as tidemill_sdk;
 
 mod batch;
+mod encoding;
+mod entries;
 pub mod log;
 mod operator;
 mod outcome;
+mod process;
 mod record;
 mod settings;
+mod state;
 pub mod testing;
+mod timers;
 mod value;
 
 pub use batch::{Batch, Column, ColumnBuffer, DataType, Emission, Field, Rejection};
+pub use encoding::{Entry, EntryValue, OwnedEntry};
+pub use entries::{Collections, Entries, FoundEntries};
 pub use operator::{Aggregate, AggregateOperator, Description, Folded, Output, Transform, TransformOperator};
 pub use outcome::{Outcome, Reject, Rows, Sink};
+pub use process::{Keyed, Process, ProcessOperator, Processed};
 pub use record::{Checked, FromRow, Record};
 pub use settings::{Setting, Settings};
-pub use tidemill_sdk_macros::{Record, operator};
+pub use state::{Collection, State};
+pub use tidemill_sdk_macros::{Record, State, operator};
+pub use timers::{Clock, Timer, TimerChanges, Timers};
 pub use value::{FieldType, FromColumn, Timestamp};
 
 /// What an operator's file begins with: `use tidemill_sdk::prelude::*;`
 pub mod prelude {
-    pub use crate::{Aggregate, Record, Reject, Rows, Settings, Timestamp, Transform, log, operator};
+    pub use crate::{
+        Aggregate, Clock, Entries, Process, Record, Reject, Rows, Settings, State, Timer, Timers, Timestamp,
+        Transform, log, operator,
+    };
 }
 
 /// What the macros' code calls. Not for people: it may change with any version.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::entries::{EntryChanges, Place};
     pub use crate::log::{Channel, connect};
     pub use crate::operator::{
         describe_aggregate, describe_function, describe_transform, open_aggregate, open_function,
         open_transform, process,
     };
     pub use crate::outcome::collect_dense;
+    pub use crate::process::{describe_process, open_process};
     pub use crate::record::reader;
     #[cfg(target_family = "wasm")]
     pub use wit_bindgen;

@@ -5,6 +5,7 @@ use crate::batch::{Batch, Column, ColumnBuffer, Emission, Field, Rejection};
 use crate::outcome::{Outcome, Reject};
 use crate::record::{Checked, FromRow, Record};
 use crate::settings::Settings;
+use crate::state::Collection;
 use crate::value::LANES;
 
 /// An operator that makes rows of rows and remembers nothing, with settings.
@@ -136,8 +137,10 @@ pub struct Description {
     pub inputs: Vec<&'static [Field]>,
     /// The fields that come out.
     pub output: Output,
-    /// The fields of an aggregate's accumulator; empty for a transform.
+    /// The fields of an aggregate's accumulator, or the values of a process operator's keys; empty for a transform.
     pub state: &'static [Field],
+    /// The collections of a process operator's keys; empty for others.
+    pub collections: &'static [Collection],
 }
 
 /// How the rows that come out relate to those that went in.
@@ -249,7 +252,7 @@ pub fn describe_aggregate<T: Aggregate>(description: Description) -> Description
     }
 }
 
-fn output<O: Outcome>(extend: bool) -> Output {
+pub(crate) fn output<O: Outcome>(extend: bool) -> Output {
     match (O::SAME, extend) {
         (true, _) => Output::Same,
         (false, true) => Output::Extended(O::Record::FIELDS),
@@ -280,7 +283,7 @@ pub fn open_aggregate<T: Aggregate>(
     Ok(Box::new(Opened(open(settings, T::open)?)))
 }
 
-fn open<T>(
+pub(crate) fn open<T>(
     settings: &[(String, String)],
     open: impl FnOnce(&mut Settings) -> Result<T, String>,
 ) -> Result<T, String> {
@@ -291,7 +294,7 @@ fn open<T>(
 }
 
 /// An operator whose settings were read.
-struct Opened<T>(T);
+pub(crate) struct Opened<T>(pub(crate) T);
 
 impl<T: Transform> TransformOperator for Opened<T> {
     fn process(&self, batch: Batch<'_>) -> Result<Emission, String> {
@@ -313,7 +316,7 @@ impl<T: Aggregate> AggregateOperator for Opened<T> {
     ) -> Result<Folded, String> {
         let before = Checked::<T::Accumulator>::new(groups, accumulators)?;
         let input = Checked::<T::Input<'_>>::new(batch.rows, batch.columns)?;
-        let group_of = check_groups(group_of, groups, input.rows())?;
+        let group_of = check_groups("group-of", group_of, groups, input.rows())?;
         let mut fold =
             Fold { operator: &self.0, before: &before, input: &input, group_of, rejected: Vec::new() };
         let accumulators = write(fold.run());
@@ -393,13 +396,19 @@ impl<T: Aggregate> Fold<'_, '_, '_, T> {
     }
 }
 
-fn check_groups(group_of: &[u8], groups: usize, rows: usize) -> Result<&[[u8; 4]], String> {
+/// Checks that there is one of the groups, or keys, for each row.
+pub(crate) fn check_groups<'g>(
+    what: &str,
+    group_of: &'g [u8],
+    groups: usize,
+    rows: usize,
+) -> Result<&'g [[u8; 4]], String> {
     let groups_of = group_of.as_chunks::<4>().0.get(..rows);
     let groups_of =
-        groups_of.ok_or_else(|| format!("`group-of` has {} bytes for {rows} rows", group_of.len()))?;
+        groups_of.ok_or_else(|| format!("`{what}` has {} bytes for {rows} rows", group_of.len()))?;
     match largest(groups_of) {
         Some(largest) if largest as usize >= groups => {
-            Err(format!("`group-of` names group {largest} of {groups}"))
+            Err(format!("`{what}` names {largest}, but there are {groups}"))
         }
         _ => Ok(groups_of),
     }

@@ -32,6 +32,10 @@ pub trait Outcome: Sized {
     /// Whether the rows that come out are those that went in.
     const SAME: bool = false;
 
+    /// Whether a row may be refused.
+    #[doc(hidden)]
+    const MAY_REJECT: bool = false;
+
     /// Writes what became of input row `row`.
     fn emit(self, row: usize, sink: &mut Sink<Self::Record>);
 
@@ -188,6 +192,7 @@ impl<I: Iterator<Item: Record>> Outcome for Rows<I> {
 impl<T: Outcome, E: Into<Reject>> Outcome for Result<T, E> {
     type Record = T::Record;
     const SAME: bool = T::SAME;
+    const MAY_REJECT: bool = true;
     const AT_MOST_ONE: bool = T::AT_MOST_ONE;
 
     #[inline(always)]
@@ -278,6 +283,11 @@ impl<R: Record> Sink<R> {
     #[cold]
     pub fn reject(&mut self, row: usize, reject: Reject) {
         self.rejected.push(Rejection { row: row as u32, reason: reject.reason });
+    }
+
+    /// How many rows were refused so far.
+    pub(crate) fn rejected(&self) -> usize {
+        self.rejected.len()
     }
 
     pub(crate) fn finish(self) -> Emission {

@@ -540,7 +540,7 @@ fn a_group_out_of_range_is_an_error() {
     let fold = |group_of: &[u8]| {
         fixed.accumulate(1, &sum, group_of, Batch { rows: 2, columns: &input }).unwrap_err()
     };
-    assert_eq!(fold(&[0, 0, 0, 0, 1, 0, 0, 0]), "`group-of` names group 1 of 1");
+    assert_eq!(fold(&[0, 0, 0, 0, 1, 0, 0, 0]), "`group-of` names 1, but there are 1");
     assert_eq!(fold(&[0; 7]), "`group-of` has 7 bytes for 2 rows");
 }
 

@@ -32,6 +32,7 @@ fn an_aggregate_is_shown_with_its_state() {
                 "fields": [field("departures", "integer"), field("mean_delay_minutes", "float")],
             },
             "state": [field("departures", "integer"), field("minutes", "integer")],
+            "collections": [],
             "imports": ["tidemill:operator/telemetry@0.1.0", "tidemill:operator/types@0.1.0"],
             "size_bytes": null,
             "sha256": null,
@@ -57,6 +58,14 @@ fn a_transform_is_shown_in_words() {
              digest   sha256:{digest}\n"
         )
     );
+}
+
+#[test]
+fn a_process_operator_is_shown_with_its_collections() {
+    let shown = inspect("latest-by-item", &[]).stdout;
+    assert!(shown.contains("\nstate    items: integer?\nentries  prices: text to float\n"), "{shown}");
+    let about = inspect("latest-by-item", &["--json"]).json();
+    assert_eq!(about["collections"], json!([{"name": "prices", "entry": "text", "value": "float"}]));
 }
 
 #[test]

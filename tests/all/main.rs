@@ -4,14 +4,20 @@
 
 mod architecture;
 mod bad_rows;
+mod checkpoint_damage;
 mod corners;
 mod flights;
 mod formats;
 mod hostile;
 mod inspect;
+mod kill_matrix;
 mod late_rows;
+mod lives;
+mod logs;
 mod new_project;
 mod nexmark;
+mod processes;
+mod recovery;
 mod refusals;
 mod stopping;
 mod word_count;

@@ -117,10 +117,8 @@ fn a_key_for_a_transform() {
     check(
         SOURCE,
         "[operators.last]\ncomponent = \"@flights-clean\"\ninput = \"flights\"\nkey = \"origin\"",
-        &[
-            "pipeline.toml:8:7: `last` is a transform-operator, which knows no groups; only an aggregate-operator has a \
-             `key`\n",
-        ],
+        &["pipeline.toml:8:7: `last` is a transform-operator, which takes each row by itself; only an \
+             aggregate-operator or a process-operator has a `key`\n"],
     );
 }
 
@@ -290,7 +288,9 @@ fn a_needless_import() {
 fn a_world_that_is_not_run_yet() {
     check_component(
         wasm(&workspace_file("tests/fixtures/components/window-operator.wat")),
-        &["it is a window-operator, which this version doesn't run yet; it runs transform-operator and \
-           aggregate-operator\n"],
+        &[
+            "it is a window-operator, which this version doesn't run yet; it runs transform-operator, aggregate-operator \
+           and process-operator\n",
+        ],
     );
 }

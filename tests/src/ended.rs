@@ -7,6 +7,8 @@ use serde_json::Value;
 pub struct Ended {
     /// Its exit status; none if a signal ended it.
     pub status: Option<i32>,
+    /// The signal that ended it, if one did.
+    pub signal: Option<i32>,
     /// Its standard output.
     pub stdout: String,
     /// Its standard error.
@@ -31,6 +33,11 @@ impl Ended {
     pub fn with(self, status: i32) -> Self {
         assert_eq!(self.status, Some(status), "its exit status; it said:\n{}{}", self.stderr, self.stdout);
         self
+    }
+
+    /// Whether it ended as `kill -9` ends a process.
+    pub fn was_killed(&self) -> bool {
+        self.signal == Some(9)
     }
 
     /// The standard output as JSON: the summary of a run, or what a component is.

@@ -90,6 +90,21 @@ impl Folder {
         self.start(pipeline, arguments, b"").wait()
     }
 
+    /// Runs a pipeline to its end, at so many tasks per stage and with these failpoints.
+    pub fn live(&self, pipeline: &str, parallelism: usize, failpoints: &str) -> Ended {
+        let mut command = self.command(pipeline);
+        command.args(["--json", "--parallelism", &parallelism.to_string()]);
+        Running::start(command.env("TIDEMILL_FAILPOINTS", failpoints), b"").wait()
+    }
+
+    /// The names of the files in a folder that was made here, sorted; none if there is no such folder.
+    pub fn files(&self, folder: &str) -> Vec<String> {
+        let found = fs::read_dir(self.path(folder)).into_iter().flatten().flatten();
+        let mut names: Vec<String> = found.map(|f| f.file_name().to_string_lossy().into_owned()).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Starts a pipeline with these arguments and this standard input.
     pub fn start(&self, pipeline: &str, arguments: &[&str], input: &[u8]) -> Running {
         Running::start(self.command(pipeline).args(arguments), input)

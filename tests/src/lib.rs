@@ -4,11 +4,13 @@
 //! the files. Nothing here knows the host's library; what the kit can't see, users can't see either.
 
 mod components;
+mod consumer;
 mod ended;
 mod folder;
 mod program;
 
 pub use components::component;
+pub use consumer::Consumer;
 pub use ended::Ended;
 pub use folder::{Folder, sorted};
 pub use program::{Running, command, tidemill, tidemill_in};

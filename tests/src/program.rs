@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -46,7 +47,7 @@ pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(program());
     command.current_dir(folder).env("XDG_CACHE_HOME", target().join("tests-cache"));
     // What the person who runs the tests has set up must not decide them.
-    command.env_remove("TIDEMILL_LOG");
+    command.env_remove("TIDEMILL_LOG").env_remove("TIDEMILL_FAILPOINTS");
     command
 }
 
@@ -83,6 +84,14 @@ impl Running {
         assert!(kill.expect("kill can be run").success(), "no process {}", self.child.id());
     }
 
+    /// Ends it as `kill -9` does, unless it has ended.
+    ///
+    /// # Panics
+    /// When that isn't allowed.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+    }
+
     /// Waits for the end.
     ///
     /// # Panics
@@ -103,7 +112,8 @@ impl Running {
         let text = |output: JoinHandle<Vec<u8>>| {
             String::from_utf8(output.join().expect("read to its end")).expect("the program writes UTF-8")
         };
-        let ended = Ended { status: status.code(), stdout: text(self.stdout), stderr: text(self.stderr) };
+        let (status, signal) = (status.code(), status.signal());
+        let ended = Ended { status, signal, stdout: text(self.stdout), stderr: text(self.stderr) };
         // A guest's panic is told without its thread.
         assert!(!ended.stderr.contains("thread '"), "the program panicked:\n{}", ended.stderr);
         ended

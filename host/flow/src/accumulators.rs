@@ -1,16 +1,16 @@
 //! Accumulators in columns: one row for each group, gathered for a batch, scattered back after it.
-
-use std::sync::Arc;
+//!
+//! A [`Table`](crate::table::Table) holds its rows in several of these, so gathering and scattering also go across
+//! parts; with one part that costs nothing more.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType};
-use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray,
-    TimestampMillisecondArray,
-};
-use arrow_buffer::NullBuffer;
+use arrow_array::{Array, ArrayRef};
 
+use self::column::{Column, Fixed, gather, scatter, variable};
 use crate::schema::{FieldType, Schema};
+use crate::table::Slot;
+
+mod column;
 
 /// The accumulators of many groups, a column for each field. Rows are numbered from 0 and only ever added.
 #[derive(Clone, Debug)]
@@ -19,41 +19,45 @@ pub struct Accumulators {
     rows: usize,
 }
 
-#[derive(Clone, Debug)]
-struct Column {
-    field_type: FieldType,
-    values: Values,
-    /// Empty as long as no value is absent; then one for each row.
-    absent: Vec<bool>,
+/// A value of a row. Integers, timestamps and the bits of floats are fixed; text and bytes are variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cell<'a> {
+    Boolean(bool),
+    Fixed(i64),
+    Variable(&'a [u8]),
 }
 
-/// Values that can be changed in place. Floats are kept as their bits, so that what an operator returned is
-/// what it is given back.
-#[derive(Clone, Debug)]
-enum Values {
-    Boolean(Vec<bool>),
-    Fixed(Vec<i64>),
-    Variable(Vec<Box<[u8]>>),
+impl<'a> Cell<'a> {
+    /// The value of a column at a row, if it is there.
+    ///
+    /// # Panics
+    /// When the column isn't of the type, or has no such row.
+    pub(crate) fn of(field_type: FieldType, column: &'a ArrayRef, row: usize) -> Option<Self> {
+        column.is_valid(row).then(|| match field_type {
+            FieldType::Boolean => Self::Boolean(column.as_boolean().value(row)),
+            FieldType::Text | FieldType::Bytes => Self::Variable(variable(field_type, column, row)),
+            _ => Self::Fixed(Fixed::of(field_type, column).get(row)),
+        })
+    }
 }
+
+/// The row that is none: see [`Accumulators::partition`].
+pub(crate) const DROPPED: u32 = u32::MAX;
 
 impl Accumulators {
     /// No accumulators, of these fields.
     pub fn new(schema: &Schema) -> Self {
-        let column = |field_type| Column {
-            field_type,
-            values: match field_type {
-                FieldType::Boolean => Values::Boolean(Vec::new()),
-                FieldType::Integer | FieldType::Float | FieldType::Timestamp => Values::Fixed(Vec::new()),
-                FieldType::Text | FieldType::Bytes => Values::Variable(Vec::new()),
-            },
-            absent: Vec::new(),
-        };
-        Self { columns: schema.fields().iter().map(|f| column(f.field_type)).collect(), rows: 0 }
+        Self { columns: schema.fields().iter().map(|f| Column::new(f.field_type)).collect(), rows: 0 }
     }
 
     /// The number of rows.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// About how many bytes of memory they take.
+    pub fn bytes(&self) -> usize {
+        self.columns.iter().map(Column::bytes).sum()
     }
 
     /// Adds `rows` copies of row 0 of `from`.
@@ -82,7 +86,23 @@ impl Accumulators {
     /// # Panics
     /// When there is no such row.
     pub fn gather(&self, rows: &[u32]) -> Vec<ArrayRef> {
-        self.columns.iter().map(|c| c.gather(rows)).collect()
+        let at = rows.iter().map(|&row| (0, row as usize));
+        self.columns.iter().map(|column| gather(&[column], at.clone())).collect()
+    }
+
+    /// The accumulators at these slots of several parts of a table, as columns in the order of the schema.
+    ///
+    /// # Panics
+    /// When there is no part, or no such row.
+    pub(crate) fn gather_across(parts: &[&Self], slots: &[Slot]) -> Vec<ArrayRef> {
+        let of = |c: usize| {
+            let columns: Vec<&Column> = parts.iter().map(|p| &p.columns[c]).collect();
+            match &*columns {
+                [_] => gather(&columns, slots.iter().map(|s| (0, s.row as usize))),
+                _ => gather(&columns, slots.iter().map(|s| (s.shard as usize, s.row as usize))),
+            }
+        };
+        (0..parts[0].columns.len()).map(of).collect()
     }
 
     /// Replaces the accumulators at these rows by the rows of `from`.
@@ -91,110 +111,60 @@ impl Accumulators {
     /// When the columns of `from` aren't of the schema's types or have another number of rows.
     pub fn scatter(&mut self, rows: &[u32], from: &[ArrayRef]) {
         assert_eq!(from.len(), self.columns.len(), "accumulators have as many columns as their schema");
+        let at = rows.iter().map(|&row| (0, row as usize));
         for (column, from) in self.columns.iter_mut().zip(from) {
-            assert_eq!(from.len(), rows.len(), "an accumulator for each group");
-            column.scatter(self.rows, rows, from);
-        }
-    }
-}
-
-impl Column {
-    fn append(&mut self, have: usize, from: &ArrayRef, rows: &[u32]) {
-        let index = rows.iter().map(|&r| r as usize);
-        match &mut self.values {
-            Values::Boolean(v) => v.extend(index.map(|r| from.as_boolean().value(r))),
-            Values::Fixed(v) => {
-                let fixed = Fixed::of(self.field_type, from);
-                v.extend(index.map(|r| fixed.get(r)));
-            }
-            Values::Variable(v) => v.extend(index.map(|r| variable(self.field_type, from, r).into())),
-        }
-        if from.null_count() > 0 || !self.absent.is_empty() {
-            self.absent.resize(have, false);
-            self.absent.extend(rows.iter().map(|&r| from.is_null(r as usize)));
+            scatter(&mut [(column, self.rows)], at.clone(), from);
         }
     }
 
-    fn gather(&self, rows: &[u32]) -> ArrayRef {
-        let index = || rows.iter().map(|&r| r as usize);
-        let nulls = (!self.absent.is_empty())
-            .then(|| NullBuffer::from_iter(index().map(|r| !self.absent[r])))
-            .filter(|n| n.null_count() > 0);
-        match &self.values {
-            Values::Boolean(v) => Arc::new(BooleanArray::new(index().map(|r| v[r]).collect(), nulls)),
-            Values::Fixed(v) => match self.field_type {
-                FieldType::Float => Arc::new(Float64Array::new(
-                    index().map(|r| f64::from_bits(v[r].cast_unsigned())).collect(),
-                    nulls,
-                )),
-                FieldType::Timestamp => Arc::new(
-                    TimestampMillisecondArray::new(index().map(|r| v[r]).collect(), nulls)
-                        .with_data_type(self.field_type.arrow()),
-                ),
-                _ => Arc::new(Int64Array::new(index().map(|r| v[r]).collect(), nulls)),
-            },
-            Values::Variable(v) => {
-                let present = |r: usize| (self.absent.is_empty() || !self.absent[r]).then(|| &*v[r]);
-                if self.field_type == FieldType::Bytes {
-                    return Arc::new(BinaryArray::from_iter(index().map(present)));
-                }
-                let text = |bytes| std::str::from_utf8(bytes).expect("text came from a text column");
-                Arc::new(StringArray::from_iter(index().map(|r| present(r).map(text))))
+    /// Replaces the accumulators at these slots of several parts of a table by the rows of `from`.
+    ///
+    /// # Panics
+    /// As [`scatter`](Self::scatter) does.
+    pub(crate) fn scatter_across(parts: &mut [&mut Self], slots: &[Slot], from: &[ArrayRef]) {
+        let columns = parts.first().map_or(0, |p| p.columns.len());
+        assert_eq!(from.len(), columns, "accumulators have as many columns as their schema");
+        for (c, from) in from.iter().enumerate() {
+            let mut columns: Vec<(&mut Column, usize)> =
+                parts.iter_mut().map(|p| (&mut p.columns[c], p.rows)).collect();
+            if columns.len() == 1 {
+                scatter(&mut columns, slots.iter().map(|s| (0, s.row as usize)), from);
+            } else {
+                scatter(&mut columns, slots.iter().map(|s| (s.shard as usize, s.row as usize)), from);
             }
         }
     }
 
-    fn scatter(&mut self, have: usize, rows: &[u32], from: &ArrayRef) {
-        let index = rows.iter().map(|&r| r as usize).enumerate();
-        match &mut self.values {
-            Values::Boolean(v) => index.for_each(|(i, r)| v[r] = from.as_boolean().value(i)),
-            Values::Fixed(v) => {
-                let fixed = Fixed::of(self.field_type, from);
-                index.for_each(|(i, r)| v[r] = fixed.get(i));
-            }
-            Values::Variable(v) => index.for_each(|(i, r)| {
-                let new = variable(self.field_type, from, i);
-                if *v[r] != *new {
-                    v[r] = new.into();
-                }
-            }),
-        }
-        if from.null_count() > 0 || !self.absent.is_empty() {
-            self.absent.resize(have, false);
-            rows.iter().enumerate().for_each(|(i, &r)| self.absent[r as usize] = from.is_null(i));
-        }
-    }
-}
-
-/// The values of a column of eight-byte values.
-enum Fixed<'a> {
-    Integers(&'a [i64]),
-    Floats(&'a [f64]),
-}
-
-impl<'a> Fixed<'a> {
-    fn of(field_type: FieldType, column: &'a ArrayRef) -> Self {
-        match field_type {
-            FieldType::Float => Self::Floats(column.as_primitive::<Float64Type>().values()),
-            FieldType::Timestamp => {
-                Self::Integers(column.as_primitive::<TimestampMillisecondType>().values())
-            }
-            _ => Self::Integers(column.as_primitive::<Int64Type>().values()),
-        }
+    /// The values of a row, in the order of the schema.
+    pub(crate) fn cells(&self, row: u32) -> impl Iterator<Item = Option<Cell<'_>>> {
+        self.columns.iter().map(move |column| column.cell(row as usize))
     }
 
-    fn get(&self, row: usize) -> i64 {
-        match self {
-            Self::Integers(v) => v[row],
-            Self::Floats(v) => v[row].to_bits().cast_signed(),
-        }
+    /// Adds a row of these values, which are of the schema's types.
+    pub(crate) fn push(&mut self, cells: &[Option<Cell<'_>>]) {
+        assert_eq!(cells.len(), self.columns.len(), "accumulators have as many columns as their schema");
+        self.columns.iter_mut().zip(cells).for_each(|(column, cell)| column.push(self.rows, *cell));
+        self.rows += 1;
     }
-}
 
-fn variable(field_type: FieldType, column: &ArrayRef, row: usize) -> &[u8] {
-    match field_type {
-        FieldType::Text => column.as_string::<i32>().value(row).as_bytes(),
-        _ => column.as_binary::<i32>().value(row),
+    /// Replaces a row by these values, which are of the schema's types.
+    pub(crate) fn set(&mut self, row: u32, cells: &[Option<Cell<'_>>]) {
+        assert_eq!(cells.len(), self.columns.len(), "accumulators have as many columns as their schema");
+        let (columns, rows) = (self.columns.iter_mut(), self.rows);
+        columns.zip(cells).for_each(|(column, cell)| column.set(rows, row as usize, *cell));
+    }
+
+    /// Deals the rows out: row i goes to part `part_of[i]`, or nowhere if that is [`DROPPED`]. Values move, they
+    /// aren't copied. `sizes` are the numbers of rows that the parts will have, `rooms` for how many there is room.
+    pub(crate) fn partition(self, part_of: &[u32], sizes: &[usize], rooms: &[usize]) -> Vec<Self> {
+        let empty = |column: &Column| Column::new(column.field_type);
+        let part = |&rows: &usize| Self { columns: self.columns.iter().map(empty).collect(), rows };
+        let mut parts: Vec<Self> = sizes.iter().map(part).collect();
+        for (c, column) in self.columns.into_iter().enumerate() {
+            let mut to: Vec<&mut Column> = parts.iter_mut().map(|p| &mut p.columns[c]).collect();
+            column.partition(part_of, rooms, &mut to);
+        }
+        parts
     }
 }
 
@@ -202,6 +172,9 @@ fn variable(field_type: FieldType, column: &ArrayRef, row: usize) -> &[u8] {
 mod tests {
     use super::*;
     use crate::schema::Field;
+    use arrow_array::TimestampMillisecondArray;
+    use arrow_array::{BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray};
+    use std::sync::Arc;
 
     /// Two rows of each type, the second absent.
     fn samples() -> (Schema, Vec<ArrayRef>) {

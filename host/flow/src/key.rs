@@ -76,6 +76,16 @@ impl Keys {
         keys
     }
 
+    /// Adds a row whose key stands in its written form.
+    ///
+    /// # Panics
+    /// When the keys together don't fit 4 GiB.
+    pub fn push(&mut self, key: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        self.hashes.push(xxh3_64(key));
+        self.ends.push(u32::try_from(self.bytes.len()).expect("the keys of one batch fit 4 GiB"));
+    }
+
     /// The hashes, one for each row.
     pub fn hashes(&self) -> &[u64] {
         &self.hashes

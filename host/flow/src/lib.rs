@@ -7,9 +7,16 @@
 pub mod accumulators;
 pub mod aggregation;
 pub mod batch;
-pub mod groups;
+pub mod checkpoint;
+pub mod collections;
 pub mod key;
+pub mod keyed;
+pub mod rows;
 pub mod schema;
+pub mod shard;
 pub mod storage;
+pub mod table;
+pub mod timers;
+pub mod ttl;
 pub mod watermark;
 pub mod window;

@@ -17,7 +17,12 @@ pub struct BoundedOutOfOrderness {
 impl BoundedOutOfOrderness {
     /// For rows whose times are at most `bound_ms` milliseconds behind the largest time before them.
     pub fn new(bound_ms: i64) -> Self {
-        Self { bound_ms, watermark: WATERMARK_MIN }
+        Self::resumed(bound_ms, WATERMARK_MIN)
+    }
+
+    /// One that had come to `watermark` when a checkpoint was taken.
+    pub fn resumed(bound_ms: i64, watermark: i64) -> Self {
+        Self { bound_ms, watermark }
     }
 
     /// The watermark after the rows observed so far.

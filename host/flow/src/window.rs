@@ -5,6 +5,8 @@
 //! union of its slices (Krishnamurthy et al., "On-the-fly sharing for streamed aggregation", SIGMOD 2006;
 //! Li et al., "No pane, no gain", SIGMOD Record 2005). A row is folded once, however many windows it is in.
 
+use std::fmt;
+
 /// Which windows a row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Windows {
@@ -26,6 +28,20 @@ pub enum Windows {
         /// Where a window starts, in milliseconds since the Unix epoch.
         offset_ms: i64,
     },
+}
+
+impl fmt::Display for Windows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Global => f.write_str("global"),
+            Self::Tumbling { size_ms, offset_ms } => {
+                write!(f, "tumbling, {size_ms} ms from {offset_ms} ms on")
+            }
+            Self::Hopping { size_ms, slide_ms, offset_ms } => {
+                write!(f, "hopping, {size_ms} ms every {slide_ms} ms from {offset_ms} ms on")
+            }
+        }
+    }
 }
 
 /// The bounds of a window: from `start` up to, and without, `end`, in milliseconds since the Unix epoch.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tidemill::plugin::{COMPONENT_BYTES_MAX, Output, Plugin, Runtime};
+use tidemill::plugin::{COMPONENT_BYTES_MAX, Collection, Output, Plugin, Runtime};
 use tidemill_flow::schema::{Field, Schema};
 
 use super::exit::Exit;
@@ -40,13 +40,15 @@ fn as_text(plugin: &Plugin) -> String {
     };
     let imports = if plugin.imports().is_empty() { "none".to_owned() } else { plugin.imports().join(", ") };
     let inputs: String = about.inputs.iter().map(|i| format!("reads    {}\n", list(i))).collect();
+    let collection = |c: &Collection| format!("entries  {}: {} to {}\n", c.name, c.entry, c.value);
+    let collections: String = about.collections.iter().map(collection).collect();
     let gives = match fields {
         None => output.to_owned(),
         Some(fields) => format!("{output}: {}", list(fields)),
     };
     format!(
-        "operator {} {}\nworld    {}\n{inputs}gives    {gives}\nstate    {}\nimports  {imports}\nsize     {} bytes\n\
-         digest   sha256:{}\n",
+        "operator {} {}\nworld    {}\n{inputs}gives    {gives}\nstate    {}\n{collections}imports  {imports}\n\
+         size     {} bytes\ndigest   sha256:{}\n",
         about.name,
         about.version,
         plugin.world().name(),
@@ -60,6 +62,8 @@ fn as_json(plugin: &Plugin) -> Value {
     let about = plugin.description();
     let fields = |schema: &Schema| -> Vec<Described> { schema.fields().iter().map(Described::of).collect() };
     let (output, returned) = output(&about.output);
+    let collection =
+        |c: &Collection| json!({"name": c.name, "entry": c.entry.name(), "value": c.value.name()});
     json!({
         "name": about.name,
         "version": about.version,
@@ -67,6 +71,7 @@ fn as_json(plugin: &Plugin) -> Value {
         "inputs": about.inputs.iter().map(fields).collect::<Vec<_>>(),
         "output": { "rows": output, "fields": returned.map(fields) },
         "state": fields(&about.state),
+        "collections": about.collections.iter().map(collection).collect::<Vec<_>>(),
         "imports": plugin.imports(),
         "size_bytes": plugin.size_bytes(),
         "sha256": plugin.digest(),

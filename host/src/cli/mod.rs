@@ -1,11 +1,15 @@
 //! The commands. Each is one file; this one is the table of contents.
 
 mod build;
+mod checkpoint;
 mod exit;
 mod inspect;
+mod log;
 mod new;
 mod progress;
+mod restarts;
 mod run;
+mod state;
 mod summary;
 mod table;
 
@@ -41,6 +45,14 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Run a pipeline in the foreground, until its input ends or Ctrl-C
     Run(run::RunArgs),
+    /// List, verify, keep and delete the checkpoints of a pipeline
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Look at what a checkpoint knows of each key
+    #[command(subcommand)]
+    State(state::StateCommand),
+    /// Make, fill, read and trim an embedded log
+    #[command(subcommand)]
+    Log(log::LogCommand),
 }
 
 /// Runs a command and says how it ended.
@@ -52,6 +64,9 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Build(build) => build::run(build),
             Command::Inspect(inspect) => inspect::run(&inspect, &cache),
             Command::Run(run) => run::run(&run, &cache),
+            Command::Checkpoint(checkpoint) => checkpoint::run(&checkpoint),
+            Command::State(state) => state::run(&state),
+            Command::Log(log) => log::run(&log),
         }
     });
     match result {

@@ -10,10 +10,13 @@ use tidemill::pipeline::check;
 use tidemill::pipeline::declaration::{self, Declaration};
 use tidemill::pipeline::plan::Plan;
 use tidemill::plugin::{COMPONENT_BYTES_MAX, Plugin, Runtime};
-use tidemill::worker::{Ended, Job};
+use tidemill::telemetry::Counters;
+use tidemill::worker::{Checkpointing, Ended, Job, JobError};
+use tokio::sync::watch;
 
 use super::exit::Exit;
 use super::progress::Progress;
+use super::restarts::Restarts;
 use super::{summary, table};
 
 /// The arguments of `tidemill run`.
@@ -41,7 +44,7 @@ pub(super) fn run(args: &RunArgs, cache: &Path) -> Result<(), Exit> {
 }
 
 async fn run_pipeline(args: &RunArgs, cache: &Path) -> Result<(), Exit> {
-    let plan = prepare(args, cache).await?;
+    let plan = Arc::new(prepare(args, cache).await?);
     let cores = std::thread::available_parallelism().map_or(1, |c| c.get());
     // Apart from the control plane: a busy pipeline must not keep Ctrl-C from being heard.
     let data_plane = tokio::runtime::Builder::new_multi_thread()
@@ -51,33 +54,10 @@ async fn run_pipeline(args: &RunArgs, cache: &Path) -> Result<(), Exit> {
         .build()
         .map_err(|e| Exit::failure(format!("cannot start threads: {e}")))?;
     let started = Instant::now();
-    let job = match Job::start(&plan, data_plane.handle()).await {
-        Ok(job) => job,
-        Err(error) => {
-            // Dropped here it would wait for its threads, which an async function must not.
-            data_plane.shutdown_background();
-            return Err(Exit::usage(format!("pipeline `{}` can't be started: {error}", plan.name)));
-        }
-    };
-    let counters = Arc::clone(job.counters());
-    let stop = job.stop_handle();
-    let interrupts = tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            super::tell("\nstopping; Ctrl-C again to leave at once\n");
-            stop.stop();
-        }
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(130);
-        }
-    });
-    let progress = (!args.quiet).then(|| Progress::start(&plan, Arc::clone(&counters)));
-    let ended = job.wait().await;
-    interrupts.abort();
-    if let Some(progress) = progress {
-        progress.finish().await;
-    }
+    let ran = run_with_restarts(&plan, args, data_plane.handle()).await;
+    // Dropped here it would wait for its threads, which an async function must not.
     data_plane.shutdown_background();
-    let ended = ended.map_err(|e| Exit::failure(format!("pipeline `{}` failed: {e}", plan.name)))?;
+    let Ran { ended, counters, rows_before } = ran?;
     if let Some(rows) = args.show {
         for sink in &plan.sinks {
             super::print(&table::of(sink, rows))?;
@@ -86,11 +66,132 @@ async fn run_pipeline(args: &RunArgs, cache: &Path) -> Result<(), Exit> {
     if args.json {
         super::print(&format!("{:#}\n", summary::as_json(&plan, &counters, ended, started.elapsed())))?;
     } else if !args.quiet {
-        super::tell(&summary::as_text(&plan, &counters, ended, started.elapsed()));
+        super::tell(&summary::as_text(&plan, &counters, rows_before, ended, started.elapsed()));
     }
     match ended {
         Ended::Finished => Ok(()),
         Ended::Stopped => Err(Exit::interrupted()),
+    }
+}
+
+/// Runs the pipeline, from its newest checkpoint if it has some, and again after a failure as the plan says.
+async fn run_with_restarts(
+    plan: &Arc<Plan>,
+    args: &RunArgs,
+    data_plane: &tokio::runtime::Handle,
+) -> Result<Ran, Exit> {
+    let cannot_start =
+        |e: &dyn std::fmt::Display| Exit::usage(format!("pipeline `{}` can't be started: {e}", plan.name));
+    let mut presses = interrupts();
+    let is_interrupted = |presses: &watch::Receiver<u32>| *presses.borrow() > 0;
+    let mut restarts = Restarts::new(plan.restart);
+    let mut rows_before = None;
+    loop {
+        // Verifying a large state takes its time, and Ctrl-C must be heard meanwhile.
+        let opening = tokio::task::spawn_blocking({
+            let plan = Arc::clone(plan);
+            move || Checkpointing::open(&plan)
+        });
+        let opened = opening.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+        if is_interrupted(&presses) {
+            return Err(Exit::interrupted());
+        }
+        let job = match opened {
+            Ok(checkpointing) => {
+                if let Some(checkpointing) = &checkpointing {
+                    for warning in checkpointing.warnings() {
+                        super::tell(&format!("{}: warning: {warning}\n", plan.name));
+                    }
+                    if let Some(restored) = checkpointing.told().filter(|_| !args.quiet) {
+                        super::tell(&format!("{}: {restored}\n", plan.name));
+                    }
+                    if checkpointing.has_finished() {
+                        let counters = checkpointing.counters(plan);
+                        return Ok(Ran {
+                            ended: Ended::Finished,
+                            rows_before: counters.rows_read(),
+                            counters,
+                        });
+                    }
+                }
+                // A restart in between is part of this run.
+                let before = || checkpointing.as_ref().map_or(0, |c| c.counters(plan).rows_read());
+                rows_before.get_or_insert_with(before);
+                Job::start(plan, data_plane, checkpointing).await
+            }
+            Err(error) => Err(error),
+        };
+        let job = match job {
+            Ok(job) => job,
+            Err(error) if restarts.are_first() => return Err(cannot_start(&error)),
+            Err(error) => {
+                wait_to_restart(plan, &mut restarts, &error, &mut presses).await?;
+                continue;
+            }
+        };
+        let counters = Arc::clone(job.counters());
+        let progress = (!args.quiet).then(|| Progress::start(plan, Arc::clone(&counters)));
+        let (stop, completed) = (job.stop_handle(), job.completed());
+        let mut ending = std::pin::pin!(job.wait());
+        let ended = tokio::select! {
+            ended = &mut ending => ended,
+            _ = presses.wait_for(|presses| *presses > 0) => {
+                super::tell("\nstopping; Ctrl-C again to leave at once\n");
+                stop.stop();
+                ending.await
+            }
+        };
+        if let Some(progress) = progress {
+            progress.finish().await;
+        }
+        restarts.completed(completed());
+        match ended {
+            Ok(ended) => return Ok(Ran { ended, counters, rows_before: rows_before.unwrap_or(0) }),
+            Err(error) => wait_to_restart(plan, &mut restarts, &error, &mut presses).await?,
+        }
+    }
+}
+
+/// What came of a run.
+struct Ran {
+    ended: Ended,
+    counters: Arc<Counters>,
+    /// Rows that earlier runs had read.
+    rows_before: u64,
+}
+
+/// Counts how often Ctrl-C was pressed; the second time the process ends at once.
+fn interrupts() -> watch::Receiver<u32> {
+    let (pressed, presses) = watch::channel(0);
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            pressed.send_modify(|presses| *presses += 1);
+            if *pressed.borrow() > 1 {
+                std::process::exit(130);
+            }
+        }
+        // Without a way to hear it, nobody presses it.
+        std::future::pending::<()>().await;
+    });
+    presses
+}
+
+/// Waits as long as the plan says before the next start; the failure itself, if there is to be none.
+async fn wait_to_restart(
+    plan: &Plan,
+    restarts: &mut Restarts,
+    error: &JobError,
+    presses: &mut watch::Receiver<u32>,
+) -> Result<(), Exit> {
+    let failed = |why: &str| Exit::failure(format!("pipeline `{}` failed: {error}{why}", plan.name));
+    if *presses.borrow() > 0 {
+        return Err(failed(""));
+    }
+    let Some(delay) = restarts.next() else { return Err(failed(&restarts.gave_up())) };
+    super::tell(&format!("pipeline `{}` failed: {error}\n{restarts}, in {delay:?}\n", plan.name));
+    tokio::select! {
+        () = tokio::time::sleep(delay) => Ok(()),
+        _ = presses.wait_for(|presses| *presses > 0) => Err(Exit::interrupted()),
     }
 }
 

@@ -1,16 +1,24 @@
 //! What a run did, in numbers.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidemill::pipeline::plan::Plan;
+use tidemill::pipeline::plan::{Plan, SinkOutput, SinkPlan};
+use tidemill::sink::PartFiles;
 use tidemill::telemetry::Counters;
 use tidemill::worker::Ended;
 
 /// The summary for people.
-pub(super) fn as_text(plan: &Plan, counters: &Counters, ended: Ended, elapsed: Duration) -> String {
-    let rows: u64 = counters.sources.iter().map(|s| s.rows.get()).sum();
+pub(super) fn as_text(
+    plan: &Plan,
+    counters: &Counters,
+    rows_before: u64,
+    ended: Ended,
+    elapsed: Duration,
+) -> String {
+    let rows = counters.rows_read().saturating_sub(rows_before);
     let seconds = elapsed.as_secs_f64();
     let rate = (rows as f64 / seconds) as u64;
     let how = match ended {
@@ -37,13 +45,13 @@ pub(super) fn as_text(plan: &Plan, counters: &Counters, ended: Ended, elapsed: D
         ));
     }
     for (sink, c) in plan.sinks.iter().zip(&counters.sinks) {
-        let to = sink.path.as_ref().map_or("standard output".to_owned(), |p| p.display().to_string());
+        let to = path_of(sink).map_or("standard output".to_owned(), |p| p.display().to_string());
         lines.push((sink.id.clone(), format!("{} rows written to {to}", grouped(c.rows.get()))));
     }
-    if plan.dead_letters.exists() {
+    if !PartFiles::of_path(&plan.dead_letters).is_empty() {
         lines.push(("rejected rows".to_owned(), format!("with reasons in {}", plan.dead_letters.display())));
     }
-    if plan.late.exists() {
+    if !PartFiles::of_path(&plan.late).is_empty() {
         lines.push(("late rows".to_owned(), format!("in {}", plan.late.display())));
     }
     let width = lines.iter().map(|(id, _)| id.chars().count()).max().unwrap_or(0);
@@ -71,10 +79,9 @@ pub(super) fn as_json(plan: &Plan, counters: &Counters, ended: Ended, elapsed: D
             "groups_left": c.groups_left.get(),
         })
     });
-    let sinks =
-        plan.sinks.iter().zip(&counters.sinks).map(
-            |(s, c)| json!({ "id": s.id, "path": s.path, "rows": c.rows.get(), "bytes": c.bytes.get() }),
-        );
+    let sinks = plan.sinks.iter().zip(&counters.sinks).map(
+        |(s, c)| json!({ "id": s.id, "path": path_of(s), "rows": c.rows.get(), "bytes": c.bytes.get() }),
+    );
     json!({
         "pipeline": plan.name,
         "ended": match ended { Ended::Finished => "finished", Ended::Stopped => "stopped" },
@@ -82,9 +89,17 @@ pub(super) fn as_json(plan: &Plan, counters: &Counters, ended: Ended, elapsed: D
         "sources": sources.collect::<Value>(),
         "operators": operators.collect::<Value>(),
         "sinks": sinks.collect::<Value>(),
-        "dead_letters": plan.dead_letters.exists().then_some(&plan.dead_letters),
-        "late": plan.late.exists().then_some(&plan.late),
+        "dead_letters": (!PartFiles::of_path(&plan.dead_letters).is_empty()).then_some(&plan.dead_letters),
+        "late": (!PartFiles::of_path(&plan.late).is_empty()).then_some(&plan.late),
     })
+}
+
+/// The file or the folder that a sink writes to.
+fn path_of(sink: &SinkPlan) -> Option<&Path> {
+    match &sink.output {
+        SinkOutput::File(path) | SinkOutput::Log { path, .. } => Some(path),
+        SinkOutput::Stdout => None,
+    }
 }
 
 fn some(count: u64, what: &str) -> String {

@@ -4,7 +4,8 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef};
 use tidemill::formats::{Decoder, Demand};
-use tidemill::pipeline::plan::SinkPlan;
+use tidemill::pipeline::plan::{SinkOutput, SinkPlan};
+use tidemill::sink::PartFiles;
 use tidemill_flow::schema::{Field, FieldType};
 
 /// Enough of a file for as many rows as anybody looks at.
@@ -12,7 +13,10 @@ const BYTES_MAX: usize = 1 << 20;
 
 /// The first rows that a sink wrote, if it wrote a file.
 pub(super) fn of(sink: &SinkPlan, rows_max: usize) -> String {
-    let Some(path) = &sink.path else { return String::new() };
+    let SinkOutput::File(path) = &sink.output else { return String::new() };
+    let Some(path) = &PartFiles::of_path(path).into_iter().next() else {
+        return format!("{}: no rows\n", path.display());
+    };
     match first_rows(sink, path, rows_max) {
         Ok((table, rows)) => format!("{}, the first {rows} rows:\n{table}\n", path.display()),
         Err(reason) => format!("cannot show {}: {reason}\n", path.display()),

@@ -126,10 +126,16 @@ impl Decoder {
         self.line
     }
 
-    /// Counts the next line as this one.
-    pub fn continue_at_line(&mut self, line: u64) {
+    /// Whether the next bytes are the rest of a record that was too long.
+    pub fn is_within_overlong(&self) -> bool {
+        self.skipping
+    }
+
+    /// Counts the next line as this one; `within_overlong`: it is the rest of a record that was too long.
+    pub fn continue_at_line(&mut self, line: u64, within_overlong: bool) {
         self.line = line;
         self.started = true;
+        self.skipping = within_overlong;
     }
 
     /// Lets tests reach the limit with short records.

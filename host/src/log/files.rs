@@ -1,11 +1,12 @@
 //! Bytes of a file, a pipe or the standard input, block by block, as the rows of a partition.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use tidemill_flow::batch::BATCH_ROWS_MAX;
 use tokio::sync::mpsc;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::formats::{Decoded, Decoder, FormatError};
 
@@ -19,6 +20,8 @@ const BLOCKS_WAITING: usize = 4;
 pub(super) enum BlockError {
     Io(io::Error),
     Format(FormatError),
+    /// It can't be read on where it was left.
+    Changed(String),
 }
 
 impl From<FormatError> for BlockError {
@@ -37,6 +40,26 @@ pub(super) struct Blocks {
     ended: bool,
     /// Bytes decoded so far.
     pub(super) bytes: u64,
+    /// Up to [`TAIL_BYTES`] of what stood before the buffer.
+    tail: Vec<u8>,
+}
+
+/// How many bytes before a position are remembered with it, to notice that a file isn't the one it was.
+const TAIL_BYTES: usize = 64;
+
+/// How far a file has been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePosition {
+    /// The bytes that were decoded.
+    pub byte: u64,
+    /// The line that comes next, counted from 1.
+    pub line: u64,
+    /// Whether what comes next is the rest of a record that was too long.
+    pub within_overlong: bool,
+    /// How many of the bytes just before `tail_hash` covers.
+    pub tail_bytes: u64,
+    /// Their XXH3-64, to notice that the file was changed.
+    pub tail_hash: u64,
 }
 
 enum Input {
@@ -106,7 +129,46 @@ impl Blocks {
     }
 
     fn new(input: Input, decoder: Decoder) -> Self {
-        Self { input, decoder, buffer: Vec::new(), start: 0, ended: false, bytes: 0 }
+        Self { input, decoder, buffer: Vec::new(), start: 0, ended: false, bytes: 0, tail: Vec::new() }
+    }
+
+    /// How far it has been read.
+    pub(super) fn position(&self) -> FilePosition {
+        let tail = [&self.tail, &self.buffer[..self.start]].concat();
+        let tail = &tail[tail.len().saturating_sub(TAIL_BYTES)..];
+        FilePosition {
+            byte: self.bytes,
+            line: self.decoder.line(),
+            within_overlong: self.decoder.is_within_overlong(),
+            tail_bytes: tail.len() as u64,
+            tail_hash: xxh3_64(tail),
+        }
+    }
+
+    /// Goes on reading a file at a position; nothing has been read of it yet. What isn't a regular file has none.
+    pub(super) fn resume(&mut self, position: &FilePosition) -> Result<(), BlockError> {
+        let Input::Unopened(path) = &self.input else {
+            return Err(BlockError::Changed("it is no regular file, so it can't be read again".to_owned()));
+        };
+        let mut file = File::open(path).map_err(BlockError::Io)?;
+        let mut head = Vec::new();
+        file.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut head).map_err(BlockError::Io)?;
+        self.decoder.decode(&head, head.len() < BLOCK_BYTES, 0)?;
+        let tail_bytes = position.tail_bytes.min(TAIL_BYTES as u64).min(position.byte);
+        let mut tail = Vec::new();
+        file.seek(SeekFrom::Start(position.byte - tail_bytes)).map_err(BlockError::Io)?;
+        file.by_ref().take(tail_bytes).read_to_end(&mut tail).map_err(BlockError::Io)?;
+        if tail.len() as u64 != tail_bytes || xxh3_64(&tail) != position.tail_hash {
+            let has = file.metadata().map_err(BlockError::Io)?.len();
+            return Err(BlockError::Changed(format!(
+                "it has changed since the checkpoint: {} bytes of it had been read and are expected to stand there \
+                     as they were (it has {has} bytes now); put the old file back, or start anew",
+                position.byte
+            )));
+        }
+        self.decoder.continue_at_line(position.line, position.within_overlong);
+        (self.bytes, self.tail, self.input) = (position.byte, tail, Input::File(file));
+        Ok(())
     }
 
     /// The next records; none at the end.
@@ -129,6 +191,11 @@ impl Blocks {
     }
 
     async fn fill(&mut self) -> io::Result<()> {
+        if self.start > 0 {
+            let from = self.start.saturating_sub(TAIL_BYTES);
+            self.tail.extend_from_slice(&self.buffer[from..self.start]);
+            self.tail.drain(..self.tail.len().saturating_sub(TAIL_BYTES));
+        }
         self.buffer.drain(..self.start);
         self.start = 0;
         if let Input::Unopened(path) = &self.input {
@@ -138,7 +205,11 @@ impl Blocks {
         match &mut self.input {
             Input::Unopened(_) => unreachable!("opened above"),
             Input::File(file) => {
-                self.buffer.resize(before + BLOCK_BYTES, 0);
+                // Up to the end of a block, wherever it began: so rows are cut into the same batches after a recovery.
+                let read = self.bytes + before as u64;
+                let rest =
+                    usize::try_from(BLOCK_BYTES as u64 - read % BLOCK_BYTES as u64).expect("of a block");
+                self.buffer.resize(before + rest, 0);
                 let count = file.read(&mut self.buffer[before..])?;
                 self.buffer.truncate(before + count);
             }

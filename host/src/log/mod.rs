@@ -3,6 +3,9 @@
 mod files;
 pub mod nexmark;
 mod partition;
+mod records;
 
+pub use files::FilePosition;
 pub(crate) use partition::partition_name;
-pub use partition::{Partition, ReadError, Rows};
+pub use partition::{Partition, PartitionState, ReadError, ReadPosition, Rows};
+pub use records::{LogPosition, POLL_INTERVAL};

@@ -9,9 +9,10 @@ use arrow_array::{Array, ArrayRef, UInt32Array};
 use tidemill_flow::batch::{BATCH_ROWS_MAX as ROWS_MAX, EVENT_TIME_LIMIT_MS, Position, record_batch, take};
 use tidemill_flow::schema::Schema;
 
-use super::files::{BlockError, Blocks};
+use super::files::{BlockError, Blocks, FilePosition};
 use super::nexmark;
-use crate::formats::{Decoder, Encoder, Format, Malformed};
+use super::records::{LogPosition, Records};
+use crate::formats::{Decoded, Decoder, Encoder, Format, Malformed};
 use crate::pipeline::plan::{EventTimePlan, SourceInput, SourcePlan};
 
 /// Rows that were read.
@@ -54,7 +55,46 @@ pub struct Partition {
 
 enum Reader {
     Blocks(Box<Blocks>),
-    Nexmark { events: Box<nexmark::Partition>, pace: Option<Pace>, rows_max: usize },
+    Records(Box<Records>),
+    Nexmark(Box<Events>),
+}
+
+/// Events that are generated.
+struct Events {
+    events: nexmark::Partition,
+    pace: Option<Pace>,
+    rows_max: usize,
+    /// Generated, and held back until their time has come.
+    held: Option<nexmark::Generated>,
+    /// The event that came out last.
+    last: Option<u64>,
+}
+
+/// How far a partition has been read: what a checkpoint holds of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionState {
+    /// Its name in checkpoints.
+    pub name: String,
+    /// Where it goes on.
+    pub position: ReadPosition,
+    /// Its watermark, if its rows have event times.
+    pub watermark: Option<i64>,
+    /// Whether it was read to its end.
+    pub ended: bool,
+}
+
+/// Where a partition goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadPosition {
+    /// In a file.
+    File(FilePosition),
+    /// Behind this event; none: at the first.
+    Generated {
+        /// The number of the event that came out last.
+        last: Option<u64>,
+    },
+    /// In a log.
+    Log(LogPosition),
 }
 
 /// Holds generated events back until their time has passed since the first.
@@ -66,7 +106,7 @@ impl Partition {
     /// The partition with this index of a source; `number` is its number among all of the pipeline's.
     ///
     /// # Errors
-    /// When its format can't give the demanded fields, or its file can't be read.
+    /// When its format can't give the demanded fields, or its file or log can't be read.
     pub fn open(source: &SourcePlan, index: usize, number: u32) -> Result<Self, ReadError> {
         let decoder = |format, demands: &Vec<_>| {
             Decoder::new(format, demands.clone())
@@ -82,15 +122,19 @@ impl Partition {
             SourceInput::Stdin { format, demands } => {
                 Reader::Blocks(Box::new(Blocks::of_stdin(decoder(format, demands)?)))
             }
+            SourceInput::Log { path, format, demands, from, until_end, .. } => {
+                let (partition, decoder) = (index_number(index), decoder(format, demands)?);
+                let records = Records::open(path, partition, decoder, *from, *until_end);
+                Reader::Records(Box::new(records.map_err(|e| failed(&name, e))?))
+            }
             SourceInput::Nexmark { options, paced } => {
                 let fields: Vec<&str> = source.schema.fields().iter().map(|f| f.name.as_str()).collect();
-                let events =
-                    nexmark::Partition::new(options, u32::try_from(index).expect("few partitions"), &fields);
+                let events = nexmark::Partition::new(options, index_number(index), &fields);
                 // Twenty batches a second are smooth enough to watch.
                 let per_batch = usize::try_from(options.events_per_second / 20).unwrap_or(ROWS_MAX);
                 let rows_max = if *paced { per_batch.clamp(1, ROWS_MAX) } else { ROWS_MAX };
                 let pace = paced.then_some(Pace { begun: None });
-                Reader::Nexmark { events: Box::new(events), pace, rows_max }
+                Reader::Nexmark(Box::new(Events { events, pace, rows_max, held: None, last: None }))
             }
         };
         Ok(Self { number, name, event_time: source.event_time, schema: source.schema.clone(), reader })
@@ -100,36 +144,87 @@ impl Partition {
     pub fn progress(&self) -> u64 {
         match &self.reader {
             Reader::Blocks(blocks) => blocks.bytes,
-            Reader::Nexmark { .. } => 0,
+            Reader::Records(records) => records.bytes,
+            Reader::Nexmark(_) => 0,
+        }
+    }
+
+    /// Where it goes on, when what was read is safe from a loss of power.
+    ///
+    /// # Errors
+    /// When the file system can't make a log's records last.
+    pub fn position(&self) -> Result<ReadPosition, ReadError> {
+        Ok(match &self.reader {
+            Reader::Blocks(blocks) => ReadPosition::File(blocks.position()),
+            Reader::Records(records) => {
+                ReadPosition::Log(records.position().map_err(|e| failed(&self.name, e))?)
+            }
+            Reader::Nexmark(events) => ReadPosition::Generated { last: events.last },
+        })
+    }
+
+    /// Whether [`Self::next`] has rows, or the end, without waiting for what somebody may append to a log. What else
+    /// may wait isn't told: a pipe, or the pace of generated events.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn is_ready(&mut self) -> Result<bool, ReadError> {
+        match &mut self.reader {
+            Reader::Records(records) => records.is_ready().map_err(|e| failed(&self.name, e)),
+            Reader::Blocks(_) | Reader::Nexmark(_) => Ok(true),
+        }
+    }
+
+    /// Goes on where a checkpoint says; nothing has been read yet.
+    ///
+    /// # Errors
+    /// When that place can't be found again: the file can't be read, isn't the one it was, or the checkpoint was taken of
+    /// another kind of source.
+    pub fn resume(&mut self, position: &ReadPosition) -> Result<(), ReadError> {
+        match (&mut self.reader, position) {
+            (Reader::Blocks(blocks), ReadPosition::File(position)) => {
+                blocks.resume(position).map_err(|e| read_error(&self.name, e))
+            }
+            (Reader::Records(records), ReadPosition::Log(position)) => {
+                records.resume(*position).map_err(|e| failed(&self.name, e))
+            }
+            (Reader::Nexmark(events), ReadPosition::Generated { last }) => {
+                last.iter().for_each(|&last| events.events.seek(last));
+                events.last = *last;
+                Ok(())
+            }
+            (_, position) => Err(ReadError(format!(
+                "{}: the checkpoint has the position {position:?}, which is of another kind of source",
+                self.name
+            ))),
+        }
+    }
+
+    /// How far it has been read, as a number that only rises and that a checkpoint keeps.
+    pub fn distance(&self) -> u64 {
+        match &self.reader {
+            Reader::Blocks(blocks) => blocks.bytes,
+            Reader::Records(records) => records.offset(),
+            Reader::Nexmark(events) => events.last.map_or(0, |last| last + 1),
         }
     }
 
     /// The next rows; none at the end.
     ///
     /// # Errors
-    /// When the file can't be read, or isn't what the pipeline says it is.
+    /// When the file or log can't be read, or isn't what the pipeline says it is.
     pub async fn next(&mut self) -> Result<Option<Rows>, ReadError> {
         match &mut self.reader {
             Reader::Blocks(blocks) => {
                 let decoded = blocks.next().await.map_err(|e| read_error(&self.name, e))?;
-                Ok(decoded.map(|decoded| {
-                    let positions = decoded.lines.iter().map(|&l| position(self.number, l)).collect();
-                    let times = self.event_time.map(|t| times(&decoded.columns[t.column]));
-                    let rows = Rows {
-                        columns: decoded.columns,
-                        count: decoded.rows,
-                        times,
-                        positions,
-                        malformed: decoded.malformed,
-                    };
-                    rows.without_impossible_times(&self.schema)
-                }))
+                Ok(decoded.map(|decoded| self.rows(decoded)))
             }
-            Reader::Nexmark { events, pace, rows_max } => {
-                let Some(generated) = events.next(*rows_max) else { return Ok(None) };
-                if let (Some(pace), Some(&last)) = (pace, generated.times.last()) {
-                    pace.wait(generated.times[0], last).await;
-                }
+            Reader::Records(records) => {
+                let decoded = records.next().await.map_err(|e| failed(&self.name, e))?;
+                Ok(decoded.map(|decoded| self.rows(decoded)))
+            }
+            Reader::Nexmark(events) => {
+                let Some(generated) = events.next().await else { return Ok(None) };
                 Ok(Some(Rows {
                     columns: generated.columns,
                     count: generated.rows,
@@ -140,13 +235,45 @@ impl Partition {
             }
         }
     }
+
+    fn rows(&self, decoded: Decoded) -> Rows {
+        let Decoded { columns, rows, lines, malformed } = decoded;
+        let positions = lines.iter().map(|&l| position(self.number, l)).collect();
+        let times = self.event_time.map(|t| times(&columns[t.column]));
+        Rows { columns, count: rows, times, positions, malformed }.without_impossible_times(&self.schema)
+    }
+}
+
+impl Events {
+    /// Nothing is lost when this is dropped while it waits.
+    async fn next(&mut self) -> Option<nexmark::Generated> {
+        if self.held.is_none() {
+            self.held = Some(self.events.next(self.rows_max)?);
+        }
+        let times = self.held.as_ref().map_or(&[][..], |held| &held.times);
+        if let (Some(pace), [first, .., last] | [first @ last]) = (&mut self.pace, times) {
+            pace.wait(*first, *last).await;
+        }
+        let held = self.held.take()?;
+        self.last = held.positions.last().copied().or(self.last);
+        Some(held)
+    }
 }
 
 fn read_error(name: &str, error: BlockError) -> ReadError {
     ReadError(match error {
         BlockError::Io(e) => format!("cannot read {name}: {e}"),
         BlockError::Format(e) => format!("{name}: {e}"),
+        BlockError::Changed(why) => format!("{name}: {why}"),
     })
+}
+
+fn failed(name: &str, why: impl fmt::Display) -> ReadError {
+    ReadError(format!("{name}: {why}"))
+}
+
+fn index_number(index: usize) -> u32 {
+    u32::try_from(index).expect("few partitions")
 }
 
 /// What a person knows a partition by.
@@ -154,7 +281,7 @@ pub(crate) fn partition_name(source: &SourcePlan, index: usize) -> String {
     match &source.input {
         SourceInput::Files { paths, .. } => paths[index].display().to_string(),
         SourceInput::Stdin { .. } => "standard input".to_owned(),
-        SourceInput::Nexmark { .. } => format!("{} partition {index}", source.id),
+        SourceInput::Nexmark { .. } | SourceInput::Log { .. } => format!("{} partition {index}", source.id),
     }
 }
 

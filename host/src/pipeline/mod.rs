@@ -4,5 +4,6 @@
 pub mod check;
 pub mod declaration;
 mod fields;
+pub mod numbered;
 pub mod plan;
 pub mod stages;

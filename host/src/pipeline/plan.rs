@@ -10,14 +10,25 @@ use crate::formats::{Demand, Format, TimestampUnit};
 use crate::log::nexmark;
 use crate::plugin::{Limits, Plugin};
 
+pub use super::declaration::{Clock, Delivery, LogStart, StateBackend};
+pub use super::numbered::{checkpoint_of, numbered};
+
 /// A pipeline that has been checked.
 pub struct Plan {
     /// The pipeline's name.
     pub name: String,
-    /// Where rejected rows go.
+    /// The folder of the pipeline file.
+    pub base: PathBuf,
+    /// Where rejected rows go. Where there are checkpoints each makes its own file; see [`numbered`].
     pub dead_letters: PathBuf,
-    /// Where late rows go that no sink reads.
+    /// Where late rows go that no sink reads; one file for each checkpoint, as above.
     pub late: PathBuf,
+    /// When and where checkpoints are made, if they are.
+    pub checkpoints: Option<CheckpointPlan>,
+    /// Where state stands while the pipeline runs.
+    pub state: StatePlan,
+    /// What happens when the pipeline fails.
+    pub restart: RestartPlan,
     /// The sources.
     pub sources: Vec<SourcePlan>,
     /// The operators.
@@ -26,6 +37,66 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// The operators' stages, each after all those that feed it.
     pub stages: Vec<Stage>,
+}
+
+/// When and where checkpoints are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointPlan {
+    /// The folder of the store.
+    pub path: PathBuf,
+    /// From the start of one to the start of the next, in milliseconds.
+    pub interval_ms: u64,
+    /// From the end of one to the start of the next at least, in milliseconds.
+    pub min_pause_ms: u64,
+    /// One that takes longer has failed, in milliseconds.
+    pub timeout_ms: u64,
+    /// How many may fail in a row; with one more the pipeline fails.
+    pub tolerated_failures: u32,
+    /// How many completed ones are kept, one at least.
+    pub retain: usize,
+}
+
+/// Where state stands while the pipeline runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatePlan {
+    /// What keeps it.
+    pub backend: StateBackend,
+    /// The memory that all of the pipeline's caches and buffers share, in bytes.
+    pub memory_bytes: u64,
+    /// The folder for the working copy; `None`: a temporary one, or none at all if all of it is in memory.
+    pub path: Option<PathBuf>,
+}
+
+/// What happens when the pipeline fails. Where this isn't `None` there are checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartPlan {
+    /// It ends.
+    None,
+    /// It begins again at the last checkpoint.
+    FromCheckpoint {
+        /// How many times in a row. A completed checkpoint ends the row.
+        attempts: u32,
+        /// How long it waits before the first, in milliseconds.
+        delay_ms: u64,
+        /// The delay doubles with each failure in a row up to this, in milliseconds; a delay that stays as it is, is
+        /// its own maximum.
+        max_delay_ms: u64,
+    },
+}
+
+impl RestartPlan {
+    /// How long to wait before beginning again, in milliseconds, when the pipeline has failed `failures` times in a row,
+    /// from 1; `None`: it has failed for good.
+    pub fn delay_ms(&self, failures: u32) -> Option<u64> {
+        match *self {
+            Self::FromCheckpoint { attempts, delay_ms, max_delay_ms } if failures <= attempts => {
+                let doublings = failures.saturating_sub(1);
+                let factor = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
+                Some(delay_ms.saturating_mul(factor).min(max_delay_ms))
+            }
+            Self::FromCheckpoint { .. } | Self::None => None,
+        }
+    }
 }
 
 /// A source, with the fields that somebody reads.
@@ -47,7 +118,7 @@ impl SourcePlan {
     pub fn out_of_orderness_ms(&self) -> Option<i64> {
         match &self.input {
             SourceInput::Nexmark { options, .. } => Some(options.out_of_orderness_ms.cast_signed()),
-            SourceInput::Files { .. } | SourceInput::Stdin { .. } => {
+            SourceInput::Files { .. } | SourceInput::Stdin { .. } | SourceInput::Log { .. } => {
                 self.event_time.map(|t| t.out_of_orderness_ms)
             }
         }
@@ -80,6 +151,21 @@ pub enum SourceInput {
         /// Whether events come no faster than their times pass.
         paced: bool,
     },
+    /// An embedded log.
+    Log {
+        /// Its folder.
+        path: PathBuf,
+        /// How many partitions it has.
+        partitions: usize,
+        /// How to decode its records.
+        format: Format,
+        /// The fields to decode, in the order of the schema.
+        demands: Vec<Demand>,
+        /// Where to start when there is no checkpoint.
+        from: LogStart,
+        /// Whether to end where each partition ended when the run began.
+        until_end: bool,
+    },
 }
 
 impl SourceInput {
@@ -89,6 +175,7 @@ impl SourceInput {
             Self::Files { paths, .. } => paths.len(),
             Self::Stdin { .. } => 1,
             Self::Nexmark { options, .. } => options.partitions as usize,
+            Self::Log { partitions, .. } => *partitions,
         }
     }
 }
@@ -152,6 +239,54 @@ pub enum OperatorKind {
         /// The windows.
         windows: Windows,
     },
+    /// Rows in order and timers, with the state of their key.
+    Process {
+        /// The key's columns, one at least.
+        key: Vec<usize>,
+        /// The slots whose values expire.
+        ttl: Vec<TtlPlan>,
+    },
+}
+
+impl Plan {
+    /// The name under which checkpoints know a partition: of a file its path from the pipeline file's folder on, so that
+    /// it is the same from wherever the pipeline is started, and when its folder is moved.
+    pub fn partition_id(&self, source: usize, index: usize) -> String {
+        match &self.sources[source].input {
+            SourceInput::Files { paths, .. } => {
+                let path = &paths[index];
+                path.strip_prefix(&self.base).unwrap_or(path).display().to_string()
+            }
+            // Other events under the same numbers would be others.
+            SourceInput::Nexmark { options, .. } => format!(
+                "partition {index} of {}, seed {}, {} events/s, {} ms out of order",
+                options.partitions, options.seed, options.events_per_second, options.out_of_orderness_ms
+            ),
+            SourceInput::Stdin { .. } | SourceInput::Log { .. } => format!("partition {index}"),
+        }
+    }
+}
+
+impl OperatorKind {
+    /// The columns by which rows are shared out: those that are equal in them go to one task, so that without columns
+    /// there is only one. `None`: any task may get any row.
+    pub fn key(&self) -> Option<&[usize]> {
+        match self {
+            Self::Transform => None,
+            Self::Aggregate { key, .. } | Self::Process { key, .. } => Some(key),
+        }
+    }
+}
+
+/// How long the values of a slot are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TtlPlan {
+    /// The value or collection, by its name in the component's description.
+    pub slot: String,
+    /// How long, in milliseconds.
+    pub after_ms: i64,
+    /// By which clock; where it is event time, rows have one.
+    pub clock: Clock,
 }
 
 /// Where a column that goes on comes from.
@@ -161,7 +296,7 @@ pub enum Origin {
     Returned(usize),
     /// It passes through.
     Input(usize),
-    /// It is part of the group's key.
+    /// It is part of the row's or the group's key: which one of the key's columns.
     Key(usize),
     /// It is the start of the group's window.
     WindowStart,
@@ -174,14 +309,34 @@ pub enum Origin {
 pub struct SinkPlan {
     /// Its id.
     pub id: String,
-    /// The file; `None` is the standard output.
-    pub path: Option<PathBuf>,
+    /// Where its rows go.
+    pub output: SinkOutput,
+    /// How often a row arrives when the pipeline begins again at a checkpoint.
+    pub delivery: Delivery,
     /// How rows are written.
     pub format: Format,
     /// How timestamps are written.
     pub timestamps: TimestampUnit,
     /// The fields that are written, in this order.
     pub schema: Schema,
+}
+
+/// Where a sink's rows go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkOutput {
+    /// A file; with exactly-once delivery one for each checkpoint, see [`numbered`].
+    File(PathBuf),
+    /// The standard output.
+    Stdout,
+    /// An embedded log.
+    Log {
+        /// Its folder.
+        path: PathBuf,
+        /// How many partitions it is created with.
+        partitions: u32,
+        /// The columns whose hash decides on a row's partition; none: any will do.
+        key: Vec<usize>,
+    },
 }
 
 /// Operators that run in one task, without a queue between them.

@@ -37,9 +37,9 @@ pub(super) fn assemble(
             Upstream::Source(s) => source_places[s],
             Upstream::Operator(o) | Upstream::Late(o) => places[o].expect("inputs come first").0,
         };
-        let wanted = match &operators[at].kind {
+        let wanted = match operators[at].kind.key() {
             // One group can't be shared out.
-            OperatorKind::Aggregate { key, .. } if key.is_empty() => Some(1),
+            Some([]) => Some(1),
             _ => declared.parallelism.map(|p| p.get()),
         };
         let node = Node { operator: at, outputs: Vec::new(), late: Vec::new() };
@@ -59,11 +59,9 @@ pub(super) fn assemble(
         let node = stages[stage].nodes.len() - 1;
         places[at] = Some((stage, node));
         for input in &declared.inputs {
-            let target = match (chained, &operators[at].kind) {
+            let target = match (chained, operators[at].kind.key()) {
                 (Some(_), _) => Target::Node(node),
-                (None, OperatorKind::Aggregate { key, .. }) if !key.is_empty() => {
-                    Target::Stage { stage, routing: Routing::Hash(key.clone()) }
-                }
+                (None, Some(key @ [_, ..])) => Target::Stage { stage, routing: Routing::Hash(key.to_vec()) },
                 (None, _) => Target::Stage { stage, routing: Routing::Rebalance },
             };
             let written = written_by(input.value, sources, operators);
@@ -152,13 +150,15 @@ pub(super) fn expand(base: &Path, pattern: &str) -> Result<Vec<std::path::PathBu
     Ok(paths)
 }
 
+/// Whether what is read from it is gone.
 #[cfg(unix)]
-fn is_pipe(path: &Path) -> bool {
+pub(super) fn is_pipe(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     std::fs::metadata(path).is_ok_and(|m| m.file_type().is_fifo() || m.file_type().is_char_device())
 }
 
+/// Whether what is read from it is gone.
 #[cfg(not(unix))]
-fn is_pipe(_: &Path) -> bool {
+pub(super) fn is_pipe(_: &Path) -> bool {
     false
 }

@@ -23,3 +23,17 @@ pub mod aggregate {
         },
     });
 }
+
+pub mod process {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "process-operator",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        imports: { "tidemill:operator/state": trappable },
+        exports: { default: async },
+        with: {
+            "tidemill:operator/types": super::transform::tidemill::operator::types,
+            "tidemill:operator/telemetry": super::transform::tidemill::operator::telemetry,
+        },
+    });
+}

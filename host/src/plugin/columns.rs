@@ -210,3 +210,9 @@ fn offsets_of(rows: usize, bytes: &[u8], data_bytes: usize) -> Result<OffsetBuff
     }
     Ok(OffsetBuffer::new(offsets.into()))
 }
+
+/// Checks and takes over byte strings.
+pub(super) fn byte_strings(rows: usize, nullable: bool, column: ColumnResult) -> Result<BinaryArray, String> {
+    let field = Field { name: String::new(), field_type: FieldType::Bytes, nullable };
+    Ok(array(&field, rows, column)?.as_binary::<i32>().clone())
+}

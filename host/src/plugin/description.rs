@@ -3,6 +3,7 @@
 use tidemill_flow::schema::{Field, FieldType, Schema};
 
 use super::bindings::aggregate::exports::tidemill::operator::lifecycle as aggregate;
+use super::bindings::process::exports::tidemill::operator::{keyed_process, lifecycle as process};
 use super::bindings::transform::exports::tidemill::operator::lifecycle as transform;
 use super::bindings::transform::tidemill::operator::types::{self, DataType};
 use super::failure::LoadError;
@@ -26,7 +27,23 @@ pub struct Description {
     pub output: Output,
     /// The fields of its state, or of its accumulator.
     pub state: Schema,
+    /// The collections of a process operator's keys; of no other.
+    pub collections: Vec<Collection>,
 }
+
+/// Sorted entries, for each key its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collection {
+    /// The name, unique in its operator.
+    pub name: String,
+    /// What the entries are; their bytes sort as their values do.
+    pub entry: FieldType,
+    /// What stands at an entry.
+    pub value: FieldType,
+}
+
+/// Collections of an operator: their numbers are one byte of the addresses at which entries are kept.
+const COLLECTIONS_MAX: usize = 255;
 
 /// What an operator makes of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +66,7 @@ impl Output {
     }
 }
 
-/// The two generated forms of a description differ in their module only.
+/// The generated forms of a description differ in their module only.
 macro_rules! convert {
     ($name:ident, $module:ident) => {
         pub(super) fn $name(d: $module::Description) -> Result<Description, LoadError> {
@@ -66,24 +83,44 @@ macro_rules! convert {
                 inputs,
                 output,
                 state: schema("its state", d.state)?,
+                collections: Vec::new(),
             })
         }
     };
 }
 convert!(of_transform, transform);
 convert!(of_aggregate, aggregate);
+convert!(of_process, process);
+
+/// The collections that a process operator described, checked.
+pub(super) fn collections(described: Vec<keyed_process::Collection>) -> Result<Vec<Collection>, LoadError> {
+    if described.len() > COLLECTIONS_MAX {
+        let count = described.len();
+        return Err(LoadError::new(format!(
+            "it describes {count} collections; {COLLECTIONS_MAX} are the most"
+        )));
+    }
+    let mut collections = Vec::<Collection>::with_capacity(described.len());
+    for collection in described {
+        let (name, entry) = (readable(&collection.name), field_type(collection.entry));
+        if collections.iter().any(|earlier| earlier.name == name) {
+            return Err(LoadError::new(format!("it describes the collection `{name}` twice")));
+        }
+        if entry == FieldType::Float {
+            return Err(LoadError::new(format!(
+                "the entries of its collection `{name}` are floats, which have no order to rely on: two zeros and many \
+                 not-a-numbers; use integers"
+            )));
+        }
+        collections.push(Collection { name, entry, value: field_type(collection.value) });
+    }
+    Ok(collections)
+}
 
 fn schema(what: &str, fields: Vec<types::Field>) -> Result<Schema, LoadError> {
     let field = |f: types::Field| Field {
         name: readable(&f.name),
-        field_type: match f.data_type {
-            DataType::Boolean => FieldType::Boolean,
-            DataType::Integer => FieldType::Integer,
-            DataType::Float => FieldType::Float,
-            DataType::Text => FieldType::Text,
-            DataType::Bytes => FieldType::Bytes,
-            DataType::Timestamp => FieldType::Timestamp,
-        },
+        field_type: field_type(f.data_type),
         nullable: f.nullable,
     };
     let schema = Schema::new(fields.into_iter().map(field).collect())
@@ -101,5 +138,16 @@ fn schema(what: &str, fields: Vec<types::Field>) -> Result<Schema, LoadError> {
             time.field_type
         ))),
         _ => Ok(schema),
+    }
+}
+
+fn field_type(data_type: DataType) -> FieldType {
+    match data_type {
+        DataType::Boolean => FieldType::Boolean,
+        DataType::Integer => FieldType::Integer,
+        DataType::Float => FieldType::Float,
+        DataType::Text => FieldType::Text,
+        DataType::Bytes => FieldType::Bytes,
+        DataType::Timestamp => FieldType::Timestamp,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use wasmtime::component::HasSelf;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::bindings::transform::TransformOperator;
+use super::bindings::process::ProcessOperator;
 use super::cache::Cache;
 use super::failure::LoadError;
 use super::guest::Guest;
@@ -37,7 +37,8 @@ impl Runtime {
         let engine =
             Engine::new(&config()).map_err(|e| LoadError::new(format!("cannot set up wasmtime: {e:#}")))?;
         let mut linker = wasmtime::component::Linker::new(&engine);
-        TransformOperator::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)
+        // Its imports are those of the other worlds too, and more.
+        ProcessOperator::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)
             .map_err(|e| LoadError::new(format!("cannot set up wasmtime: {e:#}")))?;
         let cache = Cache::new(cache, &engine)?;
         tick(&engine);

@@ -2,6 +2,7 @@
 
 use super::bindings::transform::tidemill::operator::telemetry::{Host, Level};
 use super::bindings::transform::tidemill::operator::types;
+use super::collections::LentCollections;
 use super::engine::TICK;
 
 /// What one instance of an operator may use.
@@ -39,6 +40,8 @@ pub(super) struct Guest {
     log_lines: u64,
     /// The last error that the guest logged in this call: a panic's message, as a rule.
     pub(super) last_error: Option<String>,
+    /// The collections of the call at hand, where it is one about keys.
+    pub(super) lent: Option<LentCollections>,
 }
 
 impl Guest {
@@ -52,6 +55,7 @@ impl Guest {
             ticks_left: 0,
             log_lines: 0,
             last_error: None,
+            lent: None,
         }
     }
 

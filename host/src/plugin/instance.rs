@@ -58,9 +58,10 @@ pub struct Aggregate {
     state: Schema,
 }
 
-/// Instantiates and opens a guest; the generated types of two worlds differ in their module only.
+/// Instantiates and opens a guest; the generated types of the worlds differ in their module only.
 macro_rules! start {
     ($plugin:expr, $pre:expr, $operator:expr, $settings:expr, $limits:expr) => {{
+        use super::instance::{begin_call, borrowed, failure, refused};
         let mut store = $plugin.runtime.store($operator, $limits);
         begin_call(&mut store);
         let guest = $pre.instantiate_async(&mut store).await;
@@ -70,6 +71,7 @@ macro_rules! start {
         (store, guest)
     }};
 }
+pub(super) use start;
 
 impl Plugin {
     /// Starts an instance of a transform, for the operator of this id, with its settings.
@@ -205,11 +207,11 @@ impl Aggregate {
     }
 }
 
-fn borrowed(settings: &[(String, String)]) -> Vec<(&str, &str)> {
+pub(super) fn borrowed(settings: &[(String, String)]) -> Vec<(&str, &str)> {
     settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect()
 }
 
-fn count(rows: usize) -> u32 {
+pub(super) fn count(rows: usize) -> u32 {
     u32::try_from(rows).expect("a batch has fewer than 2^32 rows")
 }
 
@@ -219,7 +221,7 @@ pub(super) fn begin_call(store: &mut Store<Guest>) {
     store.set_epoch_deadline(1);
 }
 
-fn refused(reason: String) -> Failure {
+pub(super) fn refused(reason: String) -> Failure {
     Failure::Refused(readable(&reason))
 }
 
@@ -238,7 +240,11 @@ pub(super) fn failure(store: &mut Store<Guest>, error: &wasmtime::Error) -> Fail
     Failure::Trapped(if calls.is_empty() { cause } else { format!("{cause}\n{}", calls.trim_end()) })
 }
 
-fn emitted(fields: &[Field], input_rows: usize, emission: types::Emission) -> Result<Emission, Failure> {
+pub(super) fn emitted(
+    fields: &[Field],
+    input_rows: usize,
+    emission: types::Emission,
+) -> Result<Emission, Failure> {
     let rows = emission.rows as usize;
     let origins = emission.origins.map(|o| read_u32s(&o, count(input_rows), "origins")).transpose()?;
     let expected = origins.as_ref().map_or(input_rows, Vec::len);

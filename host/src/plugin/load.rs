@@ -11,7 +11,9 @@ use wasmtime::Store;
 use wit_component::DecodedWasm;
 use wit_parser::{Resolve, WorldId, WorldItem, WorldKey};
 
-use super::bindings::{aggregate::AggregateOperatorPre, transform::TransformOperatorPre};
+use super::bindings::{
+    aggregate::AggregateOperatorPre, process::ProcessOperatorPre, transform::TransformOperatorPre,
+};
 use super::description::{self, Description, Output};
 use super::engine::Runtime;
 use super::failure::LoadError;
@@ -95,6 +97,7 @@ struct About {
 pub(super) enum Code {
     Transform(TransformOperatorPre<Guest>),
     Aggregate(AggregateOperatorPre<Guest>),
+    Process(ProcessOperatorPre<Guest>),
 }
 
 impl Plugin {
@@ -141,12 +144,14 @@ impl Runtime {
         let code = match world {
             World::Transform => Code::Transform(TransformOperatorPre::new(pre).map_err(broken)?),
             World::Aggregate => Code::Aggregate(AggregateOperatorPre::new(pre).map_err(broken)?),
-            World::Window | World::Join | World::Process => {
+            World::Process => Code::Process(ProcessOperatorPre::new(pre).map_err(broken)?),
+            World::Window | World::Join => {
                 return Err(LoadError::new(format!(
-                    "it is a {}, which this version doesn't run yet; it runs {} and {}",
+                    "it is a {}, which this version doesn't run yet; it runs {}, {} and {}",
                     world.name(),
                     World::Transform.name(),
-                    World::Aggregate.name()
+                    World::Aggregate.name(),
+                    World::Process.name()
                 )));
             }
         };
@@ -172,6 +177,7 @@ impl Runtime {
                 Err(error) => Err(error),
             }
             .map(description::of_aggregate),
+            Code::Process(pre) => describe_process(pre, &mut store).await,
         }
         .map_err(|e| {
             LoadError::new(format!("it failed to describe itself: {}", instance::failure(&mut store, &e)))
@@ -188,6 +194,19 @@ impl Runtime {
         });
         store
     }
+}
+
+/// A process operator describes its collections apart, so that other operators need not say that they have none.
+async fn describe_process(
+    pre: &ProcessOperatorPre<Guest>,
+    store: &mut Store<Guest>,
+) -> wasmtime::Result<Result<Description, LoadError>> {
+    let guest = pre.instantiate_async(&mut *store).await?;
+    let described = guest.tidemill_operator_lifecycle().call_describe(&mut *store).await?;
+    let collections = guest.tidemill_operator_keyed_process().call_collections(store).await?;
+    Ok(description::of_process(described).and_then(|description| {
+        Ok(Description { collections: description::collections(collections)?, ..description })
+    }))
 }
 
 /// The world that a component implements, and what it imports.
@@ -292,14 +311,28 @@ fn check_description(world: World, description: &Description) -> Result<(), Load
             world.name()
         )));
     }
-    if world == World::Aggregate && !matches!(description.output, Output::Replaced(_)) {
-        return Err(LoadError::new(
-            "its output is described as the input's rows, but what an aggregate finishes has fields of its own: describe \
-             them as `replaced`",
-        ));
+    let replaced = matches!(description.output, Output::Replaced(_));
+    let whose = match world {
+        World::Aggregate if !replaced => Some("what an aggregate finishes"),
+        World::Process if !replaced => Some("what a process operator makes of rows and timers"),
+        _ => None,
+    };
+    if let Some(whose) = whose {
+        return Err(LoadError::new(format!(
+            "its output is described as the input's rows, but {whose} has fields of its own: describe them as `replaced`"
+        )));
     }
     if world == World::Transform && description.state != Schema::default() {
         return Err(LoadError::new("it describes state, but a transform-operator has none"));
+    }
+    if world == World::Process
+        && let Some(field) = description.state.fields().iter().find(|f| !f.nullable)
+    {
+        return Err(LoadError::new(format!(
+            "it describes the field `{}` of its state as always there, but a key that is new has no values: describe it \
+             as nullable",
+            field.name
+        )));
     }
     Ok(())
 }

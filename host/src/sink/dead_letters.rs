@@ -62,7 +62,8 @@ impl DeadLetters {
         columns.push((Field::nullable("raw", FieldType::Text), Arc::new(StringArray::from_iter(text))));
         columns
             .push((Field::nullable("raw_base64", FieldType::Bytes), Arc::new(BinaryArray::from_iter(bytes))));
-        let block = Block { bytes: lines(columns, letters.len()), rows: letters.len() as u64 };
+        let (bytes, rows) = (lines(columns, letters.len()), letters.len() as u64);
+        let block = Block { bytes, rows, beside: None };
         self.outlet.write(block).await
     }
 
@@ -89,8 +90,8 @@ impl DeadLetters {
         }
         let rows = json_lines(&batch.columns, schema);
         let about = lines(self.columns(&letters), letters.len());
-        let mut block =
-            Block { bytes: Vec::with_capacity(rows.len() + about.len()), rows: letters.len() as u64 };
+        let bytes = Vec::with_capacity(rows.len() + about.len());
+        let mut block = Block { bytes, rows: letters.len() as u64, beside: None };
         for (about, row) in about.split_inclusive(|b| *b == b'\n').zip(rows.split(|b| *b == b'\n')) {
             // In place of the brace and line break that end what is about the row.
             block.bytes.extend_from_slice(&about[..about.len() - 2]);

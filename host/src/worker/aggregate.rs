@@ -8,10 +8,14 @@ use arrow_schema::SchemaRef;
 use tidemill_flow::aggregation::{Aggregation, Firing, Fold, Rows};
 use tidemill_flow::batch::{Batch, record_batch, take};
 use tidemill_flow::key::{Keys, read_keys};
+use tidemill_flow::rows::Codec;
 use tidemill_flow::schema::FieldType;
 use tidemill_flow::window::Slicing;
 
 use super::JobError;
+use super::restored::Versions;
+use super::snapshot::OperatorPart;
+use super::state::Place;
 use super::stretches::stretches;
 use super::task::Outputs;
 use super::transform::Operator;
@@ -28,6 +32,7 @@ pub(super) struct AggregateNode {
     operator: Operator,
     guest: plugin::Aggregate,
     aggregation: Aggregation,
+    place: Place,
     key: Vec<usize>,
     key_types: Vec<FieldType>,
     emits: Vec<Origin>,
@@ -41,15 +46,26 @@ impl AggregateNode {
         operator: Operator,
         mut guest: plugin::Aggregate,
         plan: &OperatorPlan,
+        place: Place,
+        versions: Versions,
     ) -> Result<Self, JobError> {
         let OperatorKind::Aggregate { key, windows } = &plan.kind else {
             panic!("{} is no aggregate", plan.id)
         };
         let initial = guest.initial().await.map_err(|f| operator.failed(f, None))?;
+        let (version, schema) = &versions.current;
+        let codec = Codec::new(*version, schema, &versions.older, Some(initial));
+        let codec = codec.map_err(|e| JobError::Recovery(format!("the state of `{}`: {e}", plan.id)))?;
+        let mut aggregation =
+            Aggregation::new(*windows, place.addresses, place.groups.clone(), Arc::new(codec));
+        if let Some(watermark) = place.watermark {
+            aggregation.restore(&*place.storage, watermark)?;
+        }
         Ok(Self {
             operator,
             guest,
-            aggregation: Aggregation::new(*windows, &plan.plugin.description().state, initial),
+            aggregation,
+            place,
             key: key.clone(),
             key_types: key.iter().map(|&k| plan.input.fields()[k].field_type).collect(),
             emits: plan.emits.iter().map(|(_, origin)| *origin).collect(),
@@ -92,6 +108,7 @@ impl AggregateNode {
     }
 
     async fn fold(&mut self, part: &Batch, fold: &Fold) -> Result<(), JobError> {
+        self.aggregation.load(fold, &*self.place.storage)?;
         let accumulators = self.aggregation.accumulators(fold);
         let columns = self.operator.columns(part);
         let folded = self.guest.accumulate(fold.groups(), &accumulators, &fold.group_of, &columns).await;
@@ -105,15 +122,52 @@ impl AggregateNode {
     /// Finishes the windows that end before the watermark.
     pub(super) async fn advance(&mut self, watermark: i64, out: &mut Outputs<'_>) -> Result<(), JobError> {
         while let Some(mut firing) = self.aggregation.next_firing(watermark) {
-            while let Some(merge) = self.aggregation.next_merge(&mut firing, GROUPS_PER_CALL) {
-                let merged = self.guest.merge(merge.groups(), &merge.left, &merge.right).await;
-                firing.merged(&merge, &merged.map_err(|f| self.operator.failed(f, None))?);
-            }
-            for slots in firing.groups.occupied().chunks(GROUPS_PER_CALL) {
-                self.finish(&firing, slots, out).await?;
+            while self.aggregation.next_shard(&mut firing, &*self.place.storage)? {
+                while let Some(merge) = self.aggregation.next_merge(&mut firing, GROUPS_PER_CALL) {
+                    let merged = self.guest.merge(merge.groups(), &merge.left, &merge.right).await;
+                    firing.merged(&merge, &merged.map_err(|f| self.operator.failed(f, None))?);
+                }
+                for slots in firing.groups.occupied().chunks(GROUPS_PER_CALL) {
+                    self.finish(&firing, slots, out).await?;
+                }
             }
             self.operator.counters().windows.add(1);
             self.aggregation.fired(firing.bounds);
+        }
+        Ok(())
+    }
+
+    /// Begins a new epoch.
+    pub(super) fn freeze(&mut self) -> OperatorPart {
+        self.aggregation.freeze();
+        let watermark = self.aggregation.watermark();
+        OperatorPart { operator: self.operator.number(), groups: self.place.groups.clone(), watermark }
+    }
+
+    /// Writes out some of what was frozen; says whether that was the end of it.
+    pub(super) fn write_slice(&mut self, rows_max: usize) -> Result<bool, JobError> {
+        let Some(writes) = self.aggregation.drain(rows_max) else { return Ok(true) };
+        self.place.storage.write(writes)?;
+        Ok(false)
+    }
+
+    /// Drops groups that the storage has too, while more memory is used than the operator's share; says whether it is
+    /// within its share then.
+    pub(super) fn evict(&mut self) -> bool {
+        while self.aggregation.bytes() > self.place.memory_bytes {
+            if !self.aggregation.evict(self.place.memory_bytes / 4 * 3) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Drops groups into the storage; only while no checkpoint is open.
+    pub(super) fn spill(&mut self) -> Result<(), JobError> {
+        let bytes_max = self.place.memory_bytes / 4 * 3;
+        while self.aggregation.bytes() > bytes_max {
+            let Some(writes) = self.aggregation.spill(bytes_max) else { break };
+            self.place.storage.write(writes)?;
         }
         Ok(())
     }

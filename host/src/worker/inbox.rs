@@ -3,6 +3,7 @@
 
 use std::task::Poll;
 
+use tidemill_flow::checkpoint::alignment::{Aligned, Alignment};
 use tokio::sync::mpsc;
 
 use super::Signal;
@@ -14,13 +15,16 @@ pub(super) const SIGNALS_WAITING: usize = 4;
 pub(super) struct Inbox {
     /// None: it has ended.
     channels: Vec<Option<mpsc::Receiver<Signal>>>,
+    /// Whose barrier has come, and who waits for those of the others.
+    alignment: Alignment,
     /// Where to look first, so that no channel is favoured.
     next: usize,
 }
 
 impl Inbox {
     pub(super) fn new(channels: Vec<mpsc::Receiver<Signal>>) -> Self {
-        Self { channels: channels.into_iter().map(Some).collect(), next: 0 }
+        let alignment = Alignment::new(channels.len());
+        Self { channels: channels.into_iter().map(Some).collect(), alignment, next: 0 }
     }
 
     pub(super) fn channels(&self) -> usize {
@@ -34,6 +38,9 @@ impl Inbox {
             let count = self.channels.len();
             for offset in 0..count {
                 let channel = (self.next + offset) % count;
+                if self.alignment.is_held(channel) {
+                    continue;
+                }
                 let Some(queue) = &mut self.channels[channel] else { continue };
                 match queue.poll_recv(context) {
                     Poll::Ready(Some(signal)) => {
@@ -49,9 +56,24 @@ impl Inbox {
         .await
     }
 
-    /// Listens no more to a channel that has ended. Says whether others are left.
-    pub(super) fn ended(&mut self, channel: usize) -> bool {
+    /// A barrier has come on a channel, which is then held until it has come on all. Says whether it has: if so, the
+    /// checkpoint to snapshot for.
+    pub(super) fn barrier(&mut self, channel: usize, checkpoint: u64) -> Option<u64> {
+        snapshot(self.alignment.barrier(channel, checkpoint))
+    }
+
+    /// Listens no more to a channel that has ended. Says whether others are left, and the checkpoint to snapshot for if
+    /// this was the one that a barrier waited for.
+    pub(super) fn ended(&mut self, channel: usize) -> (bool, Option<u64>) {
         self.channels[channel] = None;
-        self.channels.iter().any(Option::is_some)
+        (self.channels.iter().any(Option::is_some), snapshot(self.alignment.ended(channel)))
+    }
+}
+
+fn snapshot(aligned: Aligned) -> Option<u64> {
+    match aligned {
+        Aligned::Snapshot(checkpoint) => Some(checkpoint),
+        Aligned::GaveUp { snapshot, .. } => snapshot,
+        Aligned::Held | Aligned::Nothing => None,
     }
 }

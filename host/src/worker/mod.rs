@@ -6,23 +6,35 @@
 //! which doesn't read on.
 
 mod aggregate;
+mod assembly;
+mod coordinator;
 mod inbox;
 mod job;
+mod keeper;
 mod outlets;
+mod process;
+mod recovery;
+mod restored;
+mod snapshot;
 mod source;
+mod state;
 mod stretches;
 mod task;
 mod transform;
+mod view;
 
 use std::fmt;
 
 use tidemill_flow::batch::Batch;
+use tidemill_flow::storage::StorageError;
 
 use crate::log::ReadError;
 use crate::plugin::Failure;
 use crate::sink::{Closed, WriteError};
 
 pub use job::{Ended, Job, Stop};
+pub use recovery::Checkpointing;
+pub use view::View;
 
 /// What a task receives from another.
 #[derive(Clone, Debug)]
@@ -31,8 +43,20 @@ enum Signal {
     Batch(Batch),
     /// Event time has come this far on this channel.
     Watermark(i64),
+    /// What came before belongs to a checkpoint, what comes after doesn't.
+    Barrier(Barrier),
+    /// Timers are due. Only within a task.
+    Due,
     /// Nothing more will come.
     End,
+}
+
+/// The mark of a checkpoint in the data flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Barrier {
+    checkpoint: u64,
+    /// Nothing comes after it.
+    last: bool,
 }
 
 /// Why a pipeline failed.
@@ -53,6 +77,12 @@ pub enum JobError {
         /// The rows it was given: where the first stands in its source.
         at: Option<String>,
     },
+    /// State can't be read or written.
+    State(StorageError),
+    /// The pipeline can't go on from its checkpoints.
+    Recovery(String),
+    /// So many checkpoints have failed that it gives up.
+    Checkpoint(String),
     /// Another part failed first; its error says why.
     Disconnected,
 }
@@ -69,12 +99,20 @@ impl fmt::Display for JobError {
                 }
                 write!(f, ": {failure}")
             }
+            Self::State(error) => write!(f, "{error}"),
+            Self::Recovery(message) | Self::Checkpoint(message) => f.write_str(message),
             Self::Disconnected => f.write_str("a part of the pipeline stopped before it was done"),
         }
     }
 }
 
 impl std::error::Error for JobError {}
+
+impl From<StorageError> for JobError {
+    fn from(error: StorageError) -> Self {
+        Self::State(error)
+    }
+}
 
 impl From<ReadError> for JobError {
     fn from(error: ReadError) -> Self {

@@ -6,9 +6,8 @@ use tidemill_flow::key::{Keys, key_group, owner};
 use tokio::sync::mpsc;
 
 use super::{JobError, Signal};
-use crate::formats::Encoder;
 use crate::pipeline::plan::Routing;
-use crate::sink::{Block, Outlet};
+use crate::sink::{Lines, Outlet};
 
 /// An edge to a reader.
 pub(super) struct Edge {
@@ -21,7 +20,7 @@ pub(super) enum To {
     /// A later node of this task.
     Node(usize),
     Sink {
-        encoder: Encoder,
+        lines: Lines,
         outlet: Outlet,
     },
     Tasks {
@@ -45,11 +44,7 @@ impl Edge {
         let batch = batch.project(&self.columns, &self.schema);
         match &mut self.to {
             To::Node(node) => return Ok(Some((*node, batch))),
-            To::Sink { encoder, outlet } => {
-                let mut bytes = Vec::new();
-                encoder.encode(&batch.columns, &mut bytes);
-                outlet.write(Block { bytes, rows: batch.rows() as u64 }).await?;
-            }
+            To::Sink { lines, outlet } => outlet.write(lines.block(&batch)).await?,
             To::Tasks { routing: Routing::Rebalance, tasks, turn } => {
                 *turn = (*turn + 1) % tasks.len();
                 send(&tasks[*turn], Signal::Batch(batch)).await?;

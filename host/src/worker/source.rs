@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use tidemill_flow::batch::{Batch, Position, record_batch};
-use tidemill_flow::watermark::{BoundedOutOfOrderness, Combiner, Progress, WATERMARK_MAX};
+use tidemill_flow::watermark::{BoundedOutOfOrderness, Combiner, Progress, WATERMARK_MAX, WATERMARK_MIN};
 
 use super::JobError;
 use crate::formats::Malformed;
-use crate::log::{Partition, Rows};
+use crate::log::{POLL_INTERVAL, Partition, PartitionState, Rows};
 use crate::sink::{DeadLetter, DeadLetters, Place};
 use crate::telemetry::Counters;
 
@@ -24,21 +24,25 @@ pub(super) struct SourceHead {
 
 /// A partition that is being read.
 struct Reading {
+    id: String,
     partition: Partition,
     number: u32,
     /// None on a source without event time.
     watermarks: Option<BoundedOutOfOrderness>,
     /// What was read of it when it was counted last.
     counted: u64,
-    batches: u64,
     ended: bool,
 }
 
 /// A partition that a task reads.
 pub(super) struct Assigned {
+    /// Its name in checkpoints.
+    pub(super) id: String,
     pub(super) partition: Partition,
     pub(super) number: u32,
     pub(super) out_of_orderness_ms: Option<i64>,
+    /// Where a checkpoint left it; the partition itself is there already.
+    pub(super) state: Option<PartitionState>,
 }
 
 /// What came of reading on.
@@ -66,25 +70,65 @@ impl SourceHead {
     ) -> Self {
         let partitions: Vec<Reading> = assigned
             .into_iter()
-            .map(|a| Reading {
-                partition: a.partition,
-                number: a.number,
-                watermarks: a.out_of_orderness_ms.map(BoundedOutOfOrderness::new),
-                counted: 0,
-                batches: 0,
-                ended: false,
+            .map(|a| {
+                let watermark = a.state.as_ref().and_then(|s| s.watermark).unwrap_or(WATERMARK_MIN);
+                let watermarks = |bound| BoundedOutOfOrderness::resumed(bound, watermark);
+                Reading {
+                    id: a.id,
+                    counted: a.partition.progress(),
+                    partition: a.partition,
+                    number: a.number,
+                    watermarks: a.out_of_orderness_ms.map(watermarks),
+                    ended: a.state.is_some_and(|s| s.ended),
+                }
             })
             .collect();
-        let combiner = Combiner::new(partitions.len());
+        let mut combiner = Combiner::new(partitions.len());
+        for (at, reading) in partitions.iter().enumerate() {
+            combiner.advance(at, reading.reached());
+        }
         Self { id, source, schema, partitions, combiner, counters, dead_letters }
+    }
+
+    /// How far time has come already, if a checkpoint says so.
+    pub(super) fn watermark(&self) -> Option<i64> {
+        Some(self.combiner.watermark()).filter(|w| *w > WATERMARK_MIN)
+    }
+
+    /// The source, and how far each of its partitions here was read.
+    ///
+    /// # Errors
+    /// When what was read of a log can't be made to last.
+    pub(super) fn state(&self) -> Result<(usize, Vec<PartitionState>), JobError> {
+        let state = |r: &Reading| {
+            Ok(PartitionState {
+                name: r.id.clone(),
+                position: r.partition.position()?,
+                watermark: r.watermarks.as_ref().map(BoundedOutOfOrderness::watermark),
+                ended: r.ended,
+            })
+        };
+        Ok((self.source, self.partitions.iter().map(state).collect::<Result<_, JobError>>()?))
     }
 
     /// Reads on where time is furthest behind: the partition, and its rows unless it has ended. Nothing that was
     /// read is lost when this is dropped while it waits.
     pub(super) async fn read(&mut self) -> Result<Read, JobError> {
-        let Some(at) = self.furthest_behind() else { return Ok(Read::End) };
-        let rows = self.partitions[at].partition.next().await?;
-        Ok(Read::Rows(at, rows.map(Box::new)))
+        loop {
+            let open = self.furthest_behind_first();
+            if open.is_empty() {
+                return Ok(Read::End);
+            }
+            for at in open {
+                // A log in which nobody writes must not hold up the others.
+                let partition = &mut self.partitions[at].partition;
+                if partition.is_ready()? {
+                    let rows = partition.next().await?;
+                    return Ok(Read::Rows(at, rows.map(Box::new)));
+                }
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
     }
 
     /// Counts what was read, sets aside what is no row, and says what goes on.
@@ -94,7 +138,6 @@ impl SourceHead {
         let progress = reading.partition.progress();
         counters.bytes.add(progress - reading.counted);
         reading.counted = progress;
-        reading.batches += 1;
         let Some(rows) = rows else {
             reading.ended = true;
             return Ok(Step { batch: None, watermark: watermark(self.combiner.advance(at, WATERMARK_MAX)) });
@@ -124,12 +167,16 @@ impl SourceHead {
         Step { batch, watermark: after.and_then(|w| watermark(self.combiner.advance(at, w))) }
     }
 
-    /// The partition to read next: the one whose event time has come least far, so that few windows are open
-    /// at once however partitions are cut; without event time each in turn.
-    fn furthest_behind(&self) -> Option<usize> {
-        let open = self.partitions.iter().enumerate().filter(|(_, p)| !p.ended);
-        let progress = |p: &Reading| (p.watermarks.as_ref().map(BoundedOutOfOrderness::watermark), p.batches);
-        open.min_by_key(|(_, p)| progress(p)).map(|(at, _)| at)
+    /// The partitions that haven't ended, the one to read next first: the one whose event time has come least far, so
+    /// that few windows are open at once however partitions are cut; then the one that was read least.
+    fn furthest_behind_first(&self) -> Vec<usize> {
+        let progress = |p: &Reading| {
+            (p.watermarks.as_ref().map(BoundedOutOfOrderness::watermark), p.partition.distance())
+        };
+        let mut open: Vec<usize> =
+            (0..self.partitions.len()).filter(|&at| !self.partitions[at].ended).collect();
+        open.sort_by_key(|&at| progress(&self.partitions[at]));
+        open
     }
 
     async fn set_aside(&self, at: usize, malformed: &[Malformed]) -> Result<(), JobError> {
@@ -145,6 +192,15 @@ impl SourceHead {
             letters.push((letter, m.raw.as_slice()));
         }
         Ok(self.dead_letters.write_raw(&letters).await?)
+    }
+}
+
+impl Reading {
+    fn reached(&self) -> i64 {
+        if self.ended {
+            return WATERMARK_MAX;
+        }
+        self.watermarks.as_ref().map_or(WATERMARK_MIN, BoundedOutOfOrderness::watermark)
     }
 }
 

@@ -51,6 +51,11 @@ impl Operator {
         }
     }
 
+    /// Its number in the plan.
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
     pub(super) fn counters(&self) -> &OperatorCounters {
         &self.counters.operators[self.number]
     }

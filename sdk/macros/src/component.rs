@@ -11,15 +11,18 @@ use quote::quote;
 /// The contract, as this version of the SDK knows it.
 const CONTRACT: &str = include_str!("../../../wit/operator.wit");
 
+#[derive(Clone, Copy)]
 pub(crate) enum World {
     Transform,
     Aggregate,
+    Process,
 }
 
 pub(crate) fn expand(world: World) -> TokenStream {
     let (world, slot, exports) = match world {
         World::Transform => ("transform-operator", quote!(TransformOperator), transform()),
         World::Aggregate => ("aggregate-operator", quote!(AggregateOperator), aggregate()),
+        World::Process => ("process-operator", quote!(ProcessOperator), process()),
     };
     let common = common(&slot);
     quote! {
@@ -99,17 +102,21 @@ fn common(slot: &TokenStream) -> TokenStream {
         fn schema(fields: &[::tidemill_sdk::Field]) -> Vec<types::Field> {
             let field = |field: &::tidemill_sdk::Field| types::Field {
                 name: field.name.into(),
-                data_type: match field.data_type {
-                    ::tidemill_sdk::DataType::Boolean => types::DataType::Boolean,
-                    ::tidemill_sdk::DataType::Integer => types::DataType::Integer,
-                    ::tidemill_sdk::DataType::Float => types::DataType::Float,
-                    ::tidemill_sdk::DataType::Text => types::DataType::Text,
-                    ::tidemill_sdk::DataType::Bytes => types::DataType::Bytes,
-                    ::tidemill_sdk::DataType::Timestamp => types::DataType::Timestamp,
-                },
+                data_type: data_type(field.data_type),
                 nullable: field.nullable,
             };
             fields.iter().map(field).collect()
+        }
+
+        fn data_type(data_type: ::tidemill_sdk::DataType) -> types::DataType {
+            match data_type {
+                ::tidemill_sdk::DataType::Boolean => types::DataType::Boolean,
+                ::tidemill_sdk::DataType::Integer => types::DataType::Integer,
+                ::tidemill_sdk::DataType::Float => types::DataType::Float,
+                ::tidemill_sdk::DataType::Text => types::DataType::Text,
+                ::tidemill_sdk::DataType::Bytes => types::DataType::Bytes,
+                ::tidemill_sdk::DataType::Timestamp => types::DataType::Timestamp,
+            }
         }
 
         fn borrow(columns: &[types::Column]) -> Vec<::tidemill_sdk::Column<'_>> {
@@ -125,12 +132,11 @@ fn common(slot: &TokenStream) -> TokenStream {
         }
 
         fn hand_over(columns: Vec<::tidemill_sdk::ColumnBuffer>) -> Vec<types::Column> {
-            let column = |column: ::tidemill_sdk::ColumnBuffer| types::Column {
-                validity: column.validity,
-                offsets: column.offsets,
-                data: column.data,
-            };
             columns.into_iter().map(column).collect()
+        }
+
+        fn column(column: ::tidemill_sdk::ColumnBuffer) -> types::Column {
+            types::Column { validity: column.validity, offsets: column.offsets, data: column.data }
         }
 
         fn rejections(rejected: Vec<::tidemill_sdk::Rejection>) -> Vec<types::Rejection> {
@@ -201,6 +207,108 @@ fn aggregate() -> TokenStream {
             fn finish(groups: u32, accumulators: Vec<types::Column>) -> Result<types::Emission, String> {
                 let accumulators = borrow(&accumulators);
                 with(|operator| operator.finish(groups as usize, &accumulators)).map(emission)
+            }
+        }
+    }
+}
+
+fn process() -> TokenStream {
+    quote! {
+        use exports::tidemill::operator::keyed_process;
+        use tidemill::operator::state;
+
+        /// The collections that the host keeps.
+        struct Kept;
+
+        impl ::tidemill_sdk::Collections for Kept {
+            fn read(
+                &self,
+                collection: u8,
+                keys: &[u8],
+                entries: ::tidemill_sdk::ColumnBuffer,
+            ) -> ::tidemill_sdk::ColumnBuffer {
+                column_buffer(state::read(collection, keys, &column(entries)))
+            }
+
+            fn write(
+                &self,
+                collection: u8,
+                keys: &[u8],
+                entries: ::tidemill_sdk::ColumnBuffer,
+                values: ::tidemill_sdk::ColumnBuffer,
+            ) {
+                state::write(collection, keys, &column(entries), &column(values));
+            }
+
+            fn range(
+                &self,
+                collection: u8,
+                key: u32,
+                first: Option<&[u8]>,
+                end: Option<&[u8]>,
+                limit: u32,
+            ) -> ::tidemill_sdk::FoundEntries {
+                let found = state::range(collection, key, first, end, limit);
+                ::tidemill_sdk::FoundEntries {
+                    count: found.count,
+                    entries: column_buffer(found.entries),
+                    values: column_buffer(found.values),
+                }
+            }
+        }
+
+        fn column_buffer(column: types::Column) -> ::tidemill_sdk::ColumnBuffer {
+            ::tidemill_sdk::ColumnBuffer { validity: column.validity, offsets: column.offsets, data: column.data }
+        }
+
+        fn run(
+            input: keyed_process::Keyed,
+            call: impl FnOnce(
+                &dyn ::tidemill_sdk::ProcessOperator,
+                ::tidemill_sdk::Keyed<'_>,
+            ) -> Result<::tidemill_sdk::Processed, String>,
+        ) -> Result<keyed_process::Processed, String> {
+            let values = borrow(&input.values);
+            let columns = borrow(&input.rows.columns);
+            let keyed = ::tidemill_sdk::Keyed {
+                keys: input.keys as usize,
+                key_of: &input.key_of,
+                values: &values,
+                rows: ::tidemill_sdk::Batch { rows: input.rows.rows as usize, columns: &columns },
+                watermark: input.watermark,
+                processing_time: input.processing_time,
+            };
+            let processed = with(|operator| call(operator, keyed))?;
+            Ok(keyed_process::Processed {
+                emission: emission(processed.emission),
+                values: processed.values.into_iter().map(|values| values.map(column)).collect(),
+                timers: timers(processed.timers)?,
+            })
+        }
+
+        fn timers(changes: ::tidemill_sdk::TimerChanges) -> Result<keyed_process::TimerChanges, String> {
+            let columns: [types::Column; 4] =
+                hand_over(changes.columns).try_into().map_err(|_| "timers have four columns")?;
+            let [key, processing_time, name, at] = columns;
+            Ok(keyed_process::TimerChanges { rows: changes.rows, key, processing_time, name, at })
+        }
+
+        impl keyed_process::Guest for Component {
+            fn collections() -> Vec<keyed_process::Collection> {
+                let collection = |collection: &::tidemill_sdk::Collection| keyed_process::Collection {
+                    name: collection.name.into(),
+                    entry: data_type(collection.entry),
+                    value: data_type(collection.value),
+                };
+                super::describe().collections.iter().map(collection).collect()
+            }
+
+            fn process(input: keyed_process::Keyed) -> Result<keyed_process::Processed, String> {
+                run(input, |operator, input| operator.process(input, ::std::rc::Rc::new(Kept)))
+            }
+
+            fn on_timer(due: keyed_process::Keyed) -> Result<keyed_process::Processed, String> {
+                run(due, |operator, due| operator.on_timer(due, ::std::rc::Rc::new(Kept)))
             }
         }
     }

@@ -6,6 +6,7 @@
 mod component;
 mod operator;
 mod record;
+mod state;
 
 use proc_macro::TokenStream;
 
@@ -16,7 +17,14 @@ pub fn derive_record(input: TokenStream) -> TokenStream {
     record::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Makes a function, an `impl Transform` or an `impl Aggregate` the operator of this crate.
+/// Makes a struct the state of a key: see `tidemill_sdk::State`.
+#[proc_macro_derive(State, attributes(state))]
+pub fn derive_state(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as syn::DeriveInput);
+    state::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a function, or an `impl` of `Transform`, `Aggregate` or `Process`, the operator of this crate.
 ///
 /// With `#[operator(extend)]` the fields that it returns are added to the row; without, they replace it.
 #[proc_macro_attribute]

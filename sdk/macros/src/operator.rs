@@ -1,6 +1,6 @@
 //! `#[operator]`: leaves the item as it is and adds `describe`, `open` and, for a component, the exports.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, ImplItem, Item, ItemFn, ItemImpl, Result, parse_quote, parse_quote_spanned};
@@ -17,14 +17,20 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
                 implementation.span(),
                 "an aggregate has no row to extend: write `#[operator]`",
             )),
-            Some("Aggregate") => Ok(expand_aggregate(implementation)),
+            Some("Process") if extend => Err(Error::new(
+                implementation.span(),
+                "a process operator has no row to extend when a timer is due: write `#[operator]`",
+            )),
+            Some("Aggregate") => Ok(expand_keyed(implementation, &AGGREGATE)),
+            Some("Process") => Ok(expand_keyed(implementation, &PROCESS)),
             _ => Err(Error::new(
                 implementation.span(),
-                "expected `impl Transform for ..` or `impl Aggregate for ..`",
+                "expected an `impl` of `Transform`, `Aggregate` or `Process`",
             )),
         },
         other => {
-            Err(Error::new(other.span(), "expected a function, an `impl Transform` or an `impl Aggregate`"))
+            let message = "expected a function, or an `impl` of `Transform`, `Aggregate` or `Process`";
+            Err(Error::new(other.span(), message))
         }
     }
 }
@@ -128,19 +134,43 @@ fn expand_transform(mut implementation: ItemImpl, extend: bool) -> TokenStream {
     }
 }
 
-fn expand_aggregate(mut implementation: ItemImpl) -> TokenStream {
+/// What the code of an operator whose state the host keeps is made of: the two functions that it calls, and what it
+/// opens.
+struct Kind {
+    world: World,
+    describe: &'static str,
+    open: &'static str,
+    operator: &'static str,
+}
+
+const AGGREGATE: Kind = Kind {
+    world: World::Aggregate,
+    describe: "describe_aggregate",
+    open: "open_aggregate",
+    operator: "AggregateOperator",
+};
+const PROCESS: Kind = Kind {
+    world: World::Process,
+    describe: "describe_process",
+    open: "open_process",
+    operator: "ProcessOperator",
+};
+
+fn expand_keyed(mut implementation: ItemImpl, kind: &Kind) -> TokenStream {
     add_open(&mut implementation);
     let ty = &implementation.self_ty;
     let sdk = quote!(::tidemill_sdk);
     let description = description();
-    let component = component::expand(World::Aggregate);
+    let [describe, open, operator] =
+        [kind.describe, kind.open, kind.operator].map(|name| Ident::new(name, Span::call_site()));
+    let component = component::expand(kind.world);
     quote! {
         #implementation
 
         /// What this operator says about itself.
         #[allow(unreachable_pub)]
         pub fn describe() -> #sdk::Description {
-            #sdk::__private::describe_aggregate::<#ty>(#description)
+            #sdk::__private::#describe::<#ty>(#description)
         }
 
         /// This operator with its settings, to run whole batches.
@@ -150,8 +180,8 @@ fn expand_aggregate(mut implementation: ItemImpl) -> TokenStream {
         #[allow(unreachable_pub)]
         pub fn open(
             settings: &[(::std::string::String, ::std::string::String)],
-        ) -> ::core::result::Result<::std::boxed::Box<dyn #sdk::AggregateOperator>, ::std::string::String> {
-            #sdk::__private::open_aggregate::<#ty>(settings)
+        ) -> ::core::result::Result<::std::boxed::Box<dyn #sdk::#operator>, ::std::string::String> {
+            #sdk::__private::#open::<#ty>(settings)
         }
 
         #component
@@ -208,6 +238,7 @@ fn description() -> TokenStream {
             inputs: ::std::vec::Vec::new(),
             output: #sdk::Output::Same,
             state: &[],
+            collections: &[],
         }
     }
 }

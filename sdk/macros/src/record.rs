@@ -244,7 +244,7 @@ fn column(field: &syn::Field, case: Case) -> Result<Column<'_>> {
 
 /// What to write instead of a number type that columns do not have. The traits would refuse it too, but
 /// cannot name the field, and say so once for each use.
-fn advice(ty: &syn::Type) -> Option<&'static str> {
+pub(crate) fn advice(ty: &syn::Type) -> Option<&'static str> {
     let syn::Type::Path(path) = ty else { return None };
     let last = path.path.segments.last()?;
     match last.ident.to_string().as_str() {
@@ -262,6 +262,20 @@ fn advice(ty: &syn::Type) -> Option<&'static str> {
         },
         _ => None,
     }
+}
+
+/// What a type is made of: `K` and `V` of `Entries<K, V>`.
+pub(crate) fn arguments(ty: &syn::Type) -> Vec<&syn::Type> {
+    let syn::Type::Path(path) = ty else { return Vec::new() };
+    let Some(syn::PathArguments::AngleBracketed(arguments)) = path.path.segments.last().map(|s| &s.arguments)
+    else {
+        return Vec::new();
+    };
+    let types = arguments.args.iter().filter_map(|argument| match argument {
+        syn::GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    });
+    types.collect()
 }
 
 /// What a type is made of: the `T` of `Option<T>`.

@@ -72,6 +72,18 @@ pub trait FromColumn<'a>: FieldType {
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// The point in time so many milliseconds later, or earlier if negative; at the end of what can be counted, that
+    /// end.
+    ///
+    /// ```
+    /// use tidemill_sdk::Timestamp;
+    /// assert_eq!(Timestamp(1_000).plus_ms(-1), Timestamp(999));
+    /// ```
+    #[must_use]
+    pub fn plus_ms(self, ms: i64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
     fn to_le_bytes(self) -> [u8; 8] {
         self.0.to_le_bytes()
     }
@@ -79,6 +91,18 @@ impl Timestamp {
     fn from_le_bytes(bytes: [u8; 8]) -> Self {
         Self(i64::from_le_bytes(bytes))
     }
+}
+
+/// All values of a column.
+pub(crate) fn column_values<'a, F: FromColumn<'a>>(
+    column: &Column<'a>,
+    rows: usize,
+) -> Result<Vec<F>, String> {
+    let reader = F::reader(column, rows)?;
+    let mut values = Vec::with_capacity(rows);
+    (0..rows / LANES).for_each(|index| values.extend(F::block(&reader, index)));
+    values.extend((0..rows % LANES).map(|lane| F::tail(&reader, lane)));
+    Ok(values)
 }
 
 fn all_present(column: &Column<'_>, rows: usize) -> Result<(), String> {

@@ -73,7 +73,7 @@ fn nothing_but_the_header_is_taken_for_no_rows() {
     let input = b"\xef\xbb\xbf\na,b\n1,2\n3,4\n";
     let header = decoder.decode(input, false, 0).unwrap();
     assert_eq!(&input[header..], b"1,2\n3,4\n");
-    decoder.continue_at_line(4);
+    decoder.continue_at_line(4, false);
     assert_eq!(decoder.decode(b"3,4\n", true, 9), Ok(4));
     assert_eq!(summary(&demands, &decoder.take()), ["4: {\"b\":4}"]);
 }

@@ -7,12 +7,12 @@ use tidemill_flow::schema::{Field, FieldType, Schema};
 use tidemill_flow::window::Windows;
 
 use super::parts::declared;
-use super::{Checker, WINDOW_END, WINDOW_START, read_fields};
+use super::{Checker, Component, WINDOW_END, WINDOW_START};
 use crate::log::nexmark;
-use crate::pipeline::declaration::{self, Operator, SourceKind, Spanned, Upstream};
+use crate::pipeline::declaration::{self, Operator, Source, Spanned, Upstream};
 use crate::pipeline::fields::{Demands, Found, Offered, Unreadable};
 use crate::pipeline::stages::late_by_field;
-use crate::plugin::{Output, Plugin, World};
+use crate::plugin::{Output, World};
 
 /// The fields at every point of the pipeline.
 pub(super) struct Edges {
@@ -36,7 +36,7 @@ impl Checker<'_> {
     /// Asks the open sources for every field that is read under a type.
     pub(super) fn ask_sources(&self, demands: &mut Demands) {
         for (at, source) in self.declaration.sources.iter().enumerate() {
-            if let SourceKind::Files { decoding, .. } | SourceKind::Stdin { decoding } = &source.kind
+            if let Some(decoding) = source.kind.decoding()
                 && let Some(time) = &decoding.event_time
                 && decoding.fields.is_empty()
             {
@@ -46,8 +46,9 @@ impl Checker<'_> {
             }
         }
         let (_, inputs) = self.edges(demands, false);
-        for (at, (operator, plugin)) in self.declaration.operators.iter().zip(self.plugins).enumerate() {
-            for field in read_fields(plugin) {
+        for (at, (operator, component)) in self.declaration.operators.iter().zip(self.components).enumerate()
+        {
+            for field in component.reads() {
                 for source in inputs[at].open_sources(&field.name) {
                     let who = format!("operator `{}`", operator.id.value);
                     if let Err((other, first)) = demands.ask(source, &field.name, field.field_type, &who) {
@@ -71,17 +72,14 @@ impl Checker<'_> {
     /// The fields after each source and operator, and those before each operator. What an aggregate gives can be
     /// told when the types of its key can.
     pub(super) fn edges(&self, demands: &Demands, complete: bool) -> (Edges, Vec<Offered>) {
-        let sources = self.declaration.sources.iter().enumerate().map(|(at, source)| match &source.kind {
-            SourceKind::Files { decoding, .. } | SourceKind::Stdin { decoding }
-                if !decoding.fields.is_empty() =>
-            {
-                Offered::Fixed { schema: declared(decoding), from_source: true }
-            }
-            SourceKind::Files { .. } | SourceKind::Stdin { .. } => Offered::Open(at),
-            SourceKind::Nexmark(_) => Offered::Fixed { schema: nexmark::schema(), from_source: true },
-        });
+        let source = |(at, source): (usize, &Source)| match source.kind.decoding() {
+            Some(decoding) if decoding.fields.is_empty() => Offered::Open(at),
+            Some(decoding) => Offered::Fixed { schema: declared(decoding), from_source: true },
+            None => Offered::Fixed { schema: nexmark::schema(), from_source: true },
+        };
+        let sources = self.declaration.sources.iter().enumerate().map(source);
         let nothing = || Offered::Fixed { schema: Schema::default(), from_source: false };
-        let count = self.plugins.len();
+        let count = self.components.len();
         let mut edges =
             Edges { sources: sources.collect(), operators: (0..count).map(|_| nothing()).collect() };
         let mut inputs: Vec<Offered> = (0..count).map(|_| nothing()).collect();
@@ -90,23 +88,49 @@ impl Checker<'_> {
             let mut of_inputs: Vec<Offered> =
                 operator.inputs.iter().map(|i| edges.of(i.value, &inputs)).collect();
             inputs[at] = if of_inputs.len() == 1 { of_inputs.remove(0) } else { Offered::United(of_inputs) };
-            let plugin = &self.plugins[at];
-            edges.operators[at] = match (&plugin.description().output, plugin.world()) {
+            let component = &self.components[at];
+            edges.operators[at] = match (&component.description.output, component.world) {
                 (Output::Same, _) => inputs[at].clone(),
                 (Output::Extended(schema), _) => {
                     Offered::Extended(Box::new(inputs[at].clone()), schema.clone())
                 }
-                (Output::Replaced(schema), World::Aggregate) if complete => {
-                    let schema = self.finished(operator, &inputs[at], schema, demands);
+                (Output::Replaced(_), World::Aggregate | World::Process) if !complete => nothing(),
+                (Output::Replaced(returned), World::Aggregate) => {
+                    let schema = self.finished(operator, &inputs[at], returned, demands);
                     Offered::Fixed { schema: schema.unwrap_or_default(), from_source: false }
                 }
-                (Output::Replaced(_), World::Aggregate) => nothing(),
-                (Output::Replaced(schema), _) => {
-                    Offered::Fixed { schema: schema.clone(), from_source: false }
+                (Output::Replaced(returned), World::Process) => {
+                    let (mut schema, _) = self.key(operator, &inputs[at], demands);
+                    returned.fields().iter().for_each(|field| schema.set(field.clone()));
+                    Offered::Fixed { schema, from_source: false }
+                }
+                (Output::Replaced(returned), World::Transform | World::Window | World::Join) => {
+                    Offered::Fixed { schema: returned.clone(), from_source: false }
                 }
             };
         }
         (edges, inputs)
+    }
+
+    /// The fields of an operator's key, and whether all of them can be that.
+    fn key(&self, operator: &Operator, input: &Offered, demands: &Demands) -> (Schema, bool) {
+        let mut schema = Schema::default();
+        let mut complete = true;
+        for key in &operator.key {
+            match self.find(key, input, demands, &format!("the key of `{}`", operator.id.value)) {
+                Some(found) if !can_be_key(found.field_type) => {
+                    complete = false;
+                    self.problems.report(key, no_key(&key.value, found.field_type));
+                }
+                Some(found) => schema.set(Field {
+                    name: key.value.clone(),
+                    field_type: found.field_type,
+                    nullable: found.nullable,
+                }),
+                None => complete = false,
+            }
+        }
+        (schema, complete)
     }
 
     /// The fields of an aggregate's results: the key, the window's bounds, and what the operator returns.
@@ -118,25 +142,7 @@ impl Checker<'_> {
         demands: &Demands,
     ) -> Option<Schema> {
         let id = &operator.id.value;
-        let mut schema = Schema::default();
-        let mut complete = true;
-        for key in &operator.key {
-            match self.find(key, input, demands, &format!("the key of `{id}`")) {
-                Some(found) if !can_be_key(found.field_type) => {
-                    complete = false;
-                    self.problems.report(
-                        key,
-                        format!("the key field `{}` is a {}, which can't be compared for equality; use integer or text", key.value, found.field_type),
-                    );
-                }
-                Some(found) => schema.set(Field {
-                    name: key.value.clone(),
-                    field_type: found.field_type,
-                    nullable: found.nullable,
-                }),
-                None => complete = false,
-            }
-        }
+        let (mut schema, mut complete) = self.key(operator, input, demands);
         if operator.windows() != Windows::Global {
             for bound in [WINDOW_START, WINDOW_END] {
                 // A key of that name stands for itself: so the results of one window are grouped by its bounds.
@@ -202,10 +208,10 @@ impl Checker<'_> {
 
     /// Checks every field that an operator reads; returns for each operator those that may lack a value.
     pub(super) fn check_reads(&self, inputs: &[Offered], demands: &Demands) -> Vec<BTreeSet<String>> {
-        let check = |(at, (operator, plugin)): (usize, (&Operator, &Plugin))| {
+        let check = |(at, (operator, component)): (usize, (&Operator, &Component<'_>))| {
             let id = &operator.id.value;
             let mut reject_nulls = BTreeSet::new();
-            for field in read_fields(plugin) {
+            for field in component.reads() {
                 let found = match inputs[at].find(&field.name, demands) {
                     Ok(found) => found,
                     Err(reason) => {
@@ -245,7 +251,7 @@ impl Checker<'_> {
             }
             reject_nulls
         };
-        self.declaration.operators.iter().zip(self.plugins).enumerate().map(check).collect()
+        self.declaration.operators.iter().zip(self.components).enumerate().map(check).collect()
     }
 
     pub(super) fn sink_schemas(&self, edges: &Edges, inputs: &[Offered], demands: &Demands) -> Vec<Schema> {
@@ -278,4 +284,11 @@ impl Checker<'_> {
         };
         self.declaration.sinks.iter().map(schema).collect()
     }
+}
+
+/// What is wrong with a key of this type.
+pub(super) fn no_key(field: &str, field_type: FieldType) -> String {
+    format!(
+        "the key field `{field}` is a {field_type}, which can't be compared for equality; use integer or text"
+    )
 }

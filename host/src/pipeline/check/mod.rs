@@ -2,19 +2,23 @@
 //! first row.
 
 mod edges;
+mod log;
 mod parts;
+mod sinks;
+#[cfg(test)]
+mod tests;
+mod uses;
+mod whole;
 
 use std::path::Path;
 
 use tidemill_flow::schema::Field;
-use tidemill_flow::window::Windows;
 
-use super::declaration::{Declaration, Errors, Operator, Problems, SourceKind, Spanned, Upstream};
+use super::declaration::{Declaration, Errors, Problems};
 use super::fields::Demands;
-use super::plan::{OperatorPlan, Plan, SinkPlan};
+use super::plan::{OperatorPlan, Plan};
 use super::stages::assemble;
-use crate::plugin::{INSTANCES_MAX, Plugin, TIME_FIELD, World};
-use parts::sink;
+use crate::plugin::{Description, INSTANCES_MAX, Plugin, TIME_FIELD, World};
 
 const WINDOW_START: &str = "window_start";
 const WINDOW_END: &str = "window_end";
@@ -31,21 +35,47 @@ pub fn plan(
     default_parallelism: usize,
 ) -> Result<Plan, Errors> {
     let problems = declaration.problems();
-    let result =
-        Checker { declaration, plugins: &plugins, problems: &problems }.plan(base, default_parallelism);
+    let components: Vec<_> = plugins.iter().map(Component::of).collect();
+    let checker = Checker { declaration, components: &components, problems: &problems };
+    let result = checker.plan(&plugins, base, default_parallelism);
     problems.settle(result)
 }
 
 struct Checker<'a> {
     declaration: &'a Declaration,
-    plugins: &'a [Plugin],
+    /// What the operators' components are, in the order of the file.
+    components: &'a [Component<'a>],
     problems: &'a Problems,
 }
 
+/// What a component says of itself.
+#[derive(Clone, Copy)]
+struct Component<'a> {
+    world: World,
+    description: &'a Description,
+}
+
+impl<'a> Component<'a> {
+    fn of(plugin: &'a Plugin) -> Self {
+        Self { world: plugin.world(), description: plugin.description() }
+    }
+
+    /// What its state for a key consists of, by name.
+    fn slots(&self) -> Vec<&'a str> {
+        let values = self.description.state.fields().iter().map(|f| f.name.as_str());
+        values.chain(self.description.collections.iter().map(|c| c.name.as_str())).collect()
+    }
+
+    /// The fields of the rows that it reads, without their time.
+    fn reads(&self) -> impl Iterator<Item = &'a Field> {
+        self.description.inputs[0].fields().iter().filter(|f| f.name != TIME_FIELD)
+    }
+}
+
 impl Checker<'_> {
-    fn plan(&self, base: &Path, default_parallelism: usize) -> Option<Plan> {
-        let operators = || self.declaration.operators.iter().zip(self.plugins);
-        operators().for_each(|(o, p)| self.check_use(o, p));
+    fn plan(&self, plugins: &[Plugin], base: &Path, default_parallelism: usize) -> Option<Plan> {
+        let operators = self.declaration.operators.iter().zip(self.components);
+        operators.for_each(|(operator, component)| self.check_use(operator, *component));
         let mut demands = Demands::new(self.declaration.sources.len());
         self.ask_sources(&mut demands);
         if !self.problems.is_empty() {
@@ -58,14 +88,15 @@ impl Checker<'_> {
             return None;
         }
         let wanted = self.wanted(&edges, &sinks);
-        let operator_plans: Vec<OperatorPlan> = (0..self.plugins.len())
-            .map(|at| self.operator(at, &inputs[at], &edges.operators[at], &demands, &wanted, &reads[at]))
-            .collect();
+        let operator_plan = |(at, plugin): (usize, &Plugin)| {
+            let columns = self.columns(at, &inputs[at], &edges.operators[at], &demands, &wanted);
+            self.operator(at, plugin, columns, &reads[at])
+        };
+        let operator_plans: Vec<OperatorPlan> = plugins.iter().enumerate().map(operator_plan).collect();
         let source_plans = self.sources(base, &edges, &demands, &wanted.sources);
-        let sink_plans: Vec<SinkPlan> =
-            self.declaration.sinks.iter().zip(sinks).map(|(s, schema)| sink(s, schema, base)).collect();
-        let source_plans = source_plans?;
-        self.check_sinks(&sink_plans, &source_plans);
+        let sink_plans = self.sinks(sinks, base);
+        let (source_plans, sink_plans) = (source_plans?, sink_plans?);
+        self.check_outputs(&sink_plans, &source_plans);
         let stages =
             assemble(self.declaration, &source_plans, &operator_plans, &sink_plans, default_parallelism);
         let instances: usize = stages.iter().map(|s| s.tasks * s.nodes.len()).sum();
@@ -80,90 +111,16 @@ impl Checker<'_> {
         }
         Some(Plan {
             name: self.declaration.name.value.clone(),
+            base: base.to_owned(),
             dead_letters: base.join(&self.declaration.dead_letters.value),
             late: base.join(&self.declaration.late.value),
+            checkpoints: self.checkpoints(base),
+            state: self.state(base),
+            restart: self.restart(),
             sources: source_plans,
             operators: operator_plans,
             sinks: sink_plans,
             stages,
         })
     }
-
-    /// Whether an operator's keys in the file suit its world, and its windows its input.
-    fn check_use(&self, operator: &Operator, plugin: &Plugin) {
-        let world = plugin.world().name();
-        let id = &operator.id.value;
-        if plugin.world() != World::Aggregate {
-            if let Some(key) = operator.key.first() {
-                self.problems.report(
-                    key,
-                    format!(
-                        "`{id}` is a {world}, which knows no groups; only an aggregate-operator has a `key`"
-                    ),
-                );
-            }
-            if let Some(window) = &operator.window {
-                self.problems.report(
-                    window,
-                    format!("`{id}` is a {world}, which knows no groups; only an aggregate-operator has a `window`"),
-                );
-            }
-        } else if let (Some(window), Windows::Tumbling { .. } | Windows::Hopping { .. }) =
-            (&operator.window, operator.windows())
-            && let Some(timeless) = self.timeless(&operator.inputs)
-        {
-            self.problems.report(
-                window,
-                format!(
-                    "windows of event time, but the rows of `{timeless}` have none; give the source an `event_time`"
-                ),
-            );
-        }
-        let reads_time = plugin.description().inputs[0].field(TIME_FIELD).is_some();
-        if reads_time && let Some(timeless) = self.timeless(&operator.inputs) {
-            self.problems.report(
-                &operator.component,
-                format!(
-                    "it reads `{TIME_FIELD}`, but the rows of `{timeless}` have no event time; give the source an \
-                     `event_time`"
-                ),
-            );
-        }
-        if let Some((parallelism, key)) =
-            operator.parallelism.filter(|p| p.get() > 1).zip(Some(&operator.key))
-            && plugin.world() == World::Aggregate
-            && key.is_empty()
-        {
-            self.problems.report(
-                &operator.id,
-                format!("`{id}` has no `key`, so all rows are one group and {parallelism} tasks can't share it; remove \
-                         `parallelism` or add a `key`"),
-            );
-        }
-    }
-
-    /// The first upstream whose rows have no event time.
-    fn timeless(&self, inputs: &[Spanned<Upstream>]) -> Option<String> {
-        let timeless = |upstream: Upstream| match upstream {
-            Upstream::Source(s) => match &self.declaration.sources[s].kind {
-                SourceKind::Files { decoding, .. } | SourceKind::Stdin { decoding } => {
-                    decoding.event_time.is_none().then(|| self.declaration.upstream_name(upstream))
-                }
-                SourceKind::Nexmark(_) => None,
-            },
-            Upstream::Operator(o) => match self.plugins[o].world() {
-                World::Aggregate => {
-                    let global = self.declaration.operators[o].windows() == Windows::Global;
-                    global.then(|| self.declaration.upstream_name(upstream))
-                }
-                _ => self.timeless(&self.declaration.operators[o].inputs),
-            },
-            Upstream::Late(o) => self.timeless(&self.declaration.operators[o].inputs),
-        };
-        inputs.iter().find_map(|i| timeless(i.value))
-    }
-}
-
-fn read_fields(plugin: &Plugin) -> impl Iterator<Item = &Field> {
-    plugin.description().inputs[0].fields().iter().filter(|f| f.name != TIME_FIELD)
 }

@@ -1,4 +1,4 @@
-//! The parts of a plan: sources, operators and sinks with the columns that somebody reads.
+//! The parts of a plan: sources and operators with the columns that somebody reads.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,23 +6,24 @@ use std::path::{Path, PathBuf};
 use tidemill_flow::schema::{Field, Schema};
 
 use super::edges::Edges;
-use super::{Checker, WINDOW_START, read_fields};
-use crate::formats::{CsvOptions, Demand, Encoder, Format, TimestampUnit};
+use super::sinks::writes;
+use super::{Checker, WINDOW_START};
+use crate::formats::{CsvOptions, Demand, Format, TimestampUnit};
 use crate::log::nexmark;
 use crate::pipeline::declaration::{
-    self, Decoding, FormatDecl, Pace, SinkKind, SourceKind, Spanned, TimestampDecl, Upstream,
+    Decoding, FormatDecl, Pace, SourceKind, Spanned, TimestampDecl, Ttl, Upstream,
 };
 use crate::pipeline::fields::{Demands, Offered};
 use crate::pipeline::plan::{
-    EventTimePlan, OperatorKind, OperatorPlan, Origin, Read, SinkPlan, SourceInput, SourcePlan,
+    EventTimePlan, OperatorKind, OperatorPlan, Origin, Read, SourceInput, SourcePlan, TtlPlan,
 };
-use crate::pipeline::stages::{expand, late_by_field};
-use crate::plugin::{Limits, Output, TIME_FIELD, World};
+use crate::pipeline::stages::{expand, is_pipe, late_by_field};
+use crate::plugin::{Limits, Output, Plugin, TIME_FIELD, World};
 
 impl Checker<'_> {
     /// Which fields are read, at each source and operator: backwards from the sinks.
     pub(super) fn wanted(&self, edges: &Edges, sinks: &[Schema]) -> Wanted {
-        let count = self.plugins.len();
+        let count = self.components.len();
         let none = |n: usize| (0..n).map(|_| BTreeSet::new()).collect::<Vec<_>>();
         let mut wanted = Wanted {
             sources: none(edges.sources.len()),
@@ -34,11 +35,11 @@ impl Checker<'_> {
             wanted.at(sink.input.value).extend(schema.fields().iter().map(|f| f.name.clone()));
         }
         for &at in self.declaration.order.iter().rev() {
-            let (operator, plugin) = (&self.declaration.operators[at], &self.plugins[at]);
-            let mut names: BTreeSet<String> = read_fields(plugin).map(|f| f.name.clone()).collect();
+            let (operator, component) = (&self.declaration.operators[at], &self.components[at]);
+            let mut names: BTreeSet<String> = component.reads().map(|f| f.name.clone()).collect();
             names.extend(operator.key.iter().map(|k| k.value.clone()));
-            if !matches!(plugin.description().output, Output::Replaced(_)) {
-                let returned = plugin.description().output.returned();
+            if !matches!(component.description.output, Output::Replaced(_)) {
+                let returned = component.description.output.returned();
                 names.extend(wanted.operators[at].iter().filter(|n| returned.field(n).is_none()).cloned());
             }
             let late = late_by_field().name;
@@ -51,32 +52,33 @@ impl Checker<'_> {
         wanted
     }
 
-    pub(super) fn operator(
+    /// The columns that an operator is given, and what becomes of them.
+    pub(super) fn columns(
         &self,
         at: usize,
         input: &Offered,
         output: &Offered,
         demands: &Demands,
         wanted: &Wanted,
-        nulls: &BTreeSet<String>,
-    ) -> OperatorPlan {
-        let (operator, plugin) = (&self.declaration.operators[at], &self.plugins[at]);
+    ) -> Columns {
+        let (operator, component) = (&self.declaration.operators[at], &self.components[at]);
         let schema = restrict(input, demands, &wanted.inputs[at]);
         let column = |name: &str| schema.index_of(name).expect("wanted of the input");
         let read = |f: &Field| if f.name == TIME_FIELD { Read::Time } else { Read::Column(column(&f.name)) };
-        let reads = plugin.description().inputs[0].fields().iter().map(read).collect();
-        let returned = plugin.description().output.returned();
-        let kind = match plugin.world() {
-            World::Aggregate => OperatorKind::Aggregate {
-                key: operator.key.iter().map(|k| column(&k.value)).collect(),
-                windows: operator.windows(),
-            },
-            _ => OperatorKind::Transform,
+        let reads = component.description.inputs[0].fields().iter().map(read).collect();
+        let returned = component.description.output.returned();
+        let key = || operator.key.iter().map(|k| column(&k.value)).collect();
+        let kind = match component.world {
+            World::Aggregate => OperatorKind::Aggregate { key: key(), windows: operator.windows() },
+            World::Process => {
+                OperatorKind::Process { key: key(), ttl: operator.ttl.iter().map(ttl).collect() }
+            }
+            World::Transform | World::Window | World::Join => OperatorKind::Transform,
         };
         let origin = |name: &str| match (&kind, returned.index_of(name)) {
             (_, Some(at)) => Origin::Returned(at),
             (OperatorKind::Transform, None) => Origin::Input(column(name)),
-            (OperatorKind::Aggregate { .. }, None) => {
+            (OperatorKind::Aggregate { .. } | OperatorKind::Process { .. }, None) => {
                 match (operator.key.iter().position(|k| k.value == name), name) {
                     (Some(at), _) => Origin::Key(at),
                     (None, WINDOW_START) => Origin::WindowStart,
@@ -86,6 +88,19 @@ impl Checker<'_> {
         };
         let emitted = restrict(output, demands, &wanted.operators[at]);
         let emits = emitted.fields().iter().map(|f| (f.clone(), origin(&f.name))).collect();
+        Columns { reads, kind: kind.clone(), emits, input: schema }
+    }
+
+    /// The plan of an operator that is given these columns; of those in `nulls` a value may be missing.
+    pub(super) fn operator(
+        &self,
+        at: usize,
+        plugin: &Plugin,
+        columns: Columns,
+        nulls: &BTreeSet<String>,
+    ) -> OperatorPlan {
+        let operator = &self.declaration.operators[at];
+        let Columns { input, reads, kind, emits } = columns;
         OperatorPlan {
             id: operator.id.value.clone(),
             plugin: plugin.clone(),
@@ -94,11 +109,11 @@ impl Checker<'_> {
                 memory_bytes: usize::try_from(operator.memory_bytes).unwrap_or(usize::MAX),
                 call_ms: operator.call_timeout_ms.unsigned_abs(),
             },
-            reject_nulls: nulls.iter().map(|n| column(n)).collect(),
+            reject_nulls: nulls.iter().map(|n| input.index_of(n).expect("it is read")).collect(),
             reads,
-            kind: kind.clone(),
+            kind,
             emits,
-            input: schema,
+            input,
         }
     }
 
@@ -112,11 +127,7 @@ impl Checker<'_> {
         let mut plans = Vec::new();
         for (at, source) in self.declaration.sources.iter().enumerate() {
             let mut names = wanted[at].clone();
-            let decoding = match &source.kind {
-                SourceKind::Files { decoding, .. } | SourceKind::Stdin { decoding } => Some(decoding),
-                SourceKind::Nexmark(_) => None,
-            };
-            let time = decoding.and_then(|d| d.event_time.as_ref());
+            let time = source.kind.decoding().and_then(|d| d.event_time.as_ref());
             if let Some(time) = time {
                 let known = edges.sources[at].find(&time.field.value, demands);
                 if let Err(reason) = known {
@@ -137,6 +148,14 @@ impl Checker<'_> {
                 SourceKind::Stdin { decoding } => {
                     SourceInput::Stdin { format: format(&decoding.format), demands: demanded(decoding) }
                 }
+                SourceKind::Log { path, decoding, from, until_end } => SourceInput::Log {
+                    partitions: self.log_partitions(path, &base.join(&path.value))?,
+                    path: base.join(&path.value),
+                    format: format(&decoding.format),
+                    demands: demanded(decoding),
+                    from: *from,
+                    until_end: *until_end,
+                },
                 SourceKind::Nexmark(n) => SourceInput::Nexmark {
                     options: nexmark::Options {
                         seed: n.seed,
@@ -157,25 +176,8 @@ impl Checker<'_> {
         Some(plans)
     }
 
-    /// Whether each sink's format can hold its rows, and its file isn't one that is read.
-    pub(super) fn check_sinks(&self, sinks: &[SinkPlan], sources: &[SourcePlan]) {
-        for (declared, sink) in self.declaration.sinks.iter().zip(sinks) {
-            if let Err(error) = Encoder::new(&sink.format, &sink.schema) {
-                self.problems.report(&declared.id, error.to_string());
-            }
-            let Some(path) = &sink.path else { continue };
-            for source in sources {
-                let SourceInput::Files { paths, .. } = &source.input else { continue };
-                if paths.iter().any(|p| is_same_file(p, path)) {
-                    let message = format!("writes {}, which source `{}` reads", path.display(), source.id);
-                    self.problems.report(&declared.id, message);
-                }
-            }
-        }
-    }
-
     /// The files that patterns mean, without those that the pipeline itself writes its rejected and late rows to.
-    fn files(&self, base: &Path, patterns: &[Spanned<String>]) -> Option<Vec<PathBuf>> {
+    pub(super) fn files(&self, base: &Path, patterns: &[Spanned<String>]) -> Option<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for pattern in patterns {
             match expand(base, &pattern.value) {
@@ -189,7 +191,17 @@ impl Checker<'_> {
         paths.sort();
         paths.dedup();
         let own = [&self.declaration.dead_letters, &self.declaration.late].map(|path| base.join(&path.value));
-        paths.retain(|path| !own.iter().any(|own| is_same_file(own, path)));
+        paths.retain(|path| !own.iter().any(|own| writes(own, path)));
+        let pipe = paths.iter().find(|path| is_pipe(path));
+        if let (Some(pipe), Some(_)) = (pipe, &self.declaration.checkpoints) {
+            let message = format!(
+                "{} is a pipe: what came through it can't be read again from a checkpoint on; read files or a log, or \
+                 remove [checkpoints]",
+                pipe.display()
+            );
+            self.problems.report(patterns.first()?, message);
+            return None;
+        }
         let problem = match paths.len() {
             0 => "matches only files that the pipeline itself writes".to_owned(),
             1..PARTITIONS_MAX => return Some(paths),
@@ -200,12 +212,16 @@ impl Checker<'_> {
     }
 }
 
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    one.canonicalize().ok().zip(other.canonicalize().ok()).is_some_and(|(one, other)| one == other)
-}
-
 /// Files of one source. The positions of rows have room for a million partitions in all.
 const PARTITIONS_MAX: usize = 100_000;
+
+/// The columns that an operator is given, and what becomes of them.
+pub(super) struct Columns {
+    pub(super) input: Schema,
+    pub(super) reads: Vec<Read>,
+    pub(super) kind: OperatorKind,
+    pub(super) emits: Vec<(Field, Origin)>,
+}
 
 /// The names of the fields that somebody reads.
 pub(super) struct Wanted {
@@ -224,6 +240,11 @@ impl Wanted {
         }
     }
 }
+
+fn ttl(declared: &Ttl) -> TtlPlan {
+    TtlPlan { slot: declared.slot.value.clone(), after_ms: declared.after_ms, clock: declared.clock }
+}
+
 fn restrict(offered: &Offered, demands: &Demands, names: &BTreeSet<String>) -> Schema {
     let fields = offered.all(demands).fields().iter().filter(|f| names.contains(&f.name)).cloned().collect();
     Schema::new(fields).expect("names of a schema are unique")
@@ -253,21 +274,7 @@ fn demand(field: &Field, decoding: &Decoding) -> Demand {
     }
 }
 
-pub(super) fn sink(sink: &declaration::Sink, schema: Schema, base: &Path) -> SinkPlan {
-    let path = match &sink.kind {
-        SinkKind::Files { path } => Some(base.join(&path.value)),
-        SinkKind::Stdout => None,
-    };
-    SinkPlan {
-        id: sink.id.value.clone(),
-        path,
-        format: format(&sink.format),
-        timestamps: unit(sink.timestamps),
-        schema,
-    }
-}
-
-fn format(declared: &FormatDecl) -> Format {
+pub(super) fn format(declared: &FormatDecl) -> Format {
     match declared {
         FormatDecl::JsonLines => Format::JsonLines,
         FormatDecl::Csv(csv) => {
@@ -277,7 +284,7 @@ fn format(declared: &FormatDecl) -> Format {
     }
 }
 
-fn unit(declared: TimestampDecl) -> TimestampUnit {
+pub(super) fn unit(declared: TimestampDecl) -> TimestampUnit {
     match declared {
         TimestampDecl::Rfc3339 => TimestampUnit::Rfc3339,
         TimestampDecl::Seconds => TimestampUnit::Seconds,

@@ -66,6 +66,9 @@ const TEXT: &str = "text";
 
 const NAMES: [(&str, ()); 3] = [(JSON_LINES, ()), (CSV, ()), (TEXT, ())];
 
+/// A record of a log stands alone: it has no header, and no line of its own.
+const LOG_NAMES: [(&str, ()); 1] = [(JSON_LINES, ())];
+
 /// The name of the format that a path's extension makes plain.
 fn of_extension(path: &Path) -> Option<&'static str> {
     match path.extension()?.to_ascii_lowercase().to_str()? {
@@ -96,6 +99,11 @@ pub(super) fn of_source(table: &Table<'_>, plain: Option<&'static str>) -> Optio
 /// The format of a sink; `plain` is the one that needn't be written.
 pub(super) fn of_sink(table: &Table<'_>, plain: Option<&'static str>) -> Option<FormatDecl> {
     read(table, plain, |value| read_csv(&value.table(&keys::SINK_CSV)?))
+}
+
+/// The format of a log's records.
+pub(super) fn of_log(table: &Table<'_>) -> Option<FormatDecl> {
+    table.or("format", FormatDecl::JsonLines, |v| v.choice(&LOG_NAMES).map(|_| FormatDecl::JsonLines))
 }
 
 fn read(

@@ -48,9 +48,42 @@ pub(super) static PIPELINE: Keys = Keys {
         any("parallelism"),
         any("dead_letters"),
         any("late"),
+        any("checkpoints"),
+        any("state"),
+        any("restart"),
         any("sources"),
         any("operators"),
         any("sinks"),
+    ],
+};
+
+pub(super) static CHECKPOINTS: Keys = Keys {
+    heading: "## Checkpoints: `[checkpoints]`",
+    decided_by: "",
+    keys: &[
+        any("path"),
+        any("interval"),
+        any("min_pause"),
+        any("timeout"),
+        any("tolerated_failures"),
+        any("retain"),
+    ],
+};
+
+pub(super) static STATE: Keys = Keys {
+    heading: "## State: `[state]`",
+    decided_by: "backend",
+    keys: &[any("backend"), any("memory"), only("path", &["rocksdb"])],
+};
+
+pub(super) static RESTART: Keys = Keys {
+    heading: "## Restarts: `[restart]`",
+    decided_by: "strategy",
+    keys: &[
+        any("strategy"),
+        only("attempts", &["fixed", "exponential"]),
+        only("delay", &["fixed", "exponential"]),
+        only("max_delay", &["exponential"]),
     ],
 };
 
@@ -59,11 +92,13 @@ pub(super) static SOURCE: Keys = Keys {
     decided_by: "type",
     keys: &[
         any("type"),
-        only("path", &["files"]),
-        only("format", &["files", "stdin"]),
+        only("path", &["files", "log"]),
+        only("format", &["files", "stdin", "log"]),
         only("csv", &["files", "stdin"]),
-        only("event_time", &["files", "stdin"]),
-        only("fields", &["files", "stdin"]),
+        only("event_time", &["files", "stdin", "log"]),
+        only("fields", &["files", "stdin", "log"]),
+        only("from", &["log"]),
+        only("until_end", &["log"]),
         only("events", &["nexmark"]),
         only("events_per_second", &["nexmark"]),
         only("out_of_orderness", &["nexmark"]),
@@ -100,6 +135,7 @@ pub(super) static OPERATOR: Keys = Keys {
         any("call_timeout"),
         any("key"),
         any("window"),
+        any("ttl"),
         any("parallelism"),
     ],
 };
@@ -115,17 +151,23 @@ pub(super) static WINDOW: Keys = Keys {
     ],
 };
 
+pub(super) static TTL: Keys =
+    Keys { heading: "### `ttl`", decided_by: "", keys: &[any("after"), any("clock")] };
+
 pub(super) static SINK: Keys = Keys {
     heading: "## Sinks: `[sinks.<id>]`",
     decided_by: "type",
     keys: &[
         any("type"),
         any("input"),
-        only("path", &["files"]),
+        only("path", &["files", "log"]),
+        any("delivery"),
         any("format"),
         any("fields"),
         any("timestamps"),
-        any("csv"),
+        only("csv", &["files", "stdout"]),
+        only("partitions", &["log"]),
+        only("key", &["log"]),
     ],
 };
 
@@ -134,5 +176,18 @@ pub(super) static SINK_CSV: Keys =
 
 /// All of them, in the order of the reference page.
 #[cfg(test)]
-pub(super) static ALL: [&Keys; 9] =
-    [&PIPELINE, &SOURCE, &SOURCE_CSV, &EVENT_TIME, &FIELD, &OPERATOR, &WINDOW, &SINK, &SINK_CSV];
+pub(super) static ALL: [&Keys; 13] = [
+    &PIPELINE,
+    &CHECKPOINTS,
+    &STATE,
+    &RESTART,
+    &SOURCE,
+    &SOURCE_CSV,
+    &EVENT_TIME,
+    &FIELD,
+    &OPERATOR,
+    &WINDOW,
+    &TTL,
+    &SINK,
+    &SINK_CSV,
+];

@@ -9,6 +9,8 @@
 //! the components can tell (fields, types, whether a key fits) is checked later, by whoever has loaded
 //! them, who reports in the same form: see [`Declaration::problems`].
 
+mod checkpoints;
+mod delivery;
 mod errors;
 mod file;
 mod format;
@@ -17,12 +19,14 @@ mod ids;
 mod keys;
 mod operator;
 mod paths;
+mod restart;
 mod sink;
 mod source;
 mod suggest;
 mod table;
 #[cfg(test)]
 mod tests;
+mod ttl;
 mod units;
 mod value;
 mod window;
@@ -30,15 +34,20 @@ mod window;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+pub use checkpoints::{Checkpoints, State, StateBackend};
+pub use delivery::Delivery;
 pub use errors::{Errors, Problems};
 pub use file::{File, Place, Span, Spanned};
 pub use format::{CsvDecl, FormatDecl, TimestampDecl};
 pub use ids::Upstream;
 pub use operator::Operator;
+pub(crate) use paths::WORK_FOLDER;
+pub use restart::Restart;
 pub use sink::{Sink, SinkKind};
-pub use source::{Decoding, EventTime, FieldDecl, Nexmark, Pace, Source, SourceKind};
+pub use source::{Decoding, EventTime, FieldDecl, LogStart, Nexmark, Pace, Source, SourceKind};
 pub(crate) use suggest::hint;
 pub use tidemill_flow::window::Windows;
+pub use ttl::{Clock, Ttl};
 
 use ids::Ids;
 use table::Table;
@@ -60,10 +69,16 @@ pub struct Declaration {
     pub name: Spanned<String>,
     /// Tasks per stage; `None`: as many as there are cores.
     pub parallelism: Option<NonZeroUsize>,
-    /// Where rejected rows go.
+    /// Where rejected rows go. Where there are checkpoints the name has a `*`, which becomes the checkpoint's number.
     pub dead_letters: Spanned<PathBuf>,
-    /// Where late rows go that no sink reads.
+    /// Where late rows go that no sink reads; with a `*` as the dead letters.
     pub late: Spanned<PathBuf>,
+    /// The checkpoints; `None`: there are none, and each run starts at the beginning.
+    pub checkpoints: Option<Checkpoints>,
+    /// Where state stands meanwhile.
+    pub state: State,
+    /// What happens when the pipeline fails; it begins again only where there are checkpoints.
+    pub restart: Restart,
     /// The sources, in the order of the file.
     pub sources: Vec<Source>,
     /// The operators, in the order of the file.
@@ -96,8 +111,12 @@ fn read(root: &Table<'_>) -> Option<Declaration> {
     root.check_keys(None);
     let name = root.required("name", |v| v.id());
     let parallelism = root.optional("parallelism", |v| v.count(PARALLELISM_MAX));
-    let dead_letters = root.optional("dead_letters", |v| v.path());
-    let late = root.optional("late", |v| v.path());
+    let has_checkpoints = root.get("checkpoints").is_some();
+    let dead_letters = read_own_path(root, "dead_letters", has_checkpoints, &name);
+    let late = read_own_path(root, "late", has_checkpoints, &name);
+    let checkpoints = root.optional("checkpoints", |v| checkpoints::read(v, name.as_ref()));
+    let state = checkpoints::read_state(root);
+    let restart = restart::read(root);
 
     let sections = [needed(root, "sources"), root.get("operators"), needed(root, "sinks")];
     let sections = sections.map(|section| section.and_then(|value| value.table_of_names()));
@@ -105,17 +124,16 @@ fn read(root: &Table<'_>) -> Option<Declaration> {
         sections.each_ref().map(|s| s.as_ref().map_or(Vec::new(), Table::values));
     let ids = Ids::collect(&sources, &operators, &sinks);
 
-    let sources: Vec<_> = sources.iter().map(source::read).collect();
+    let sources: Vec<_> = sources.iter().map(|section| source::read(section, has_checkpoints)).collect();
     let operators: Vec<_> = operators.iter().map(|section| operator::read(section, &ids)).collect();
-    let sinks: Vec<_> = sinks.iter().map(|section| sink::read(section, &ids)).collect();
+    let sinks: Vec<_> = sinks.iter().map(|section| sink::read(section, &ids, has_checkpoints)).collect();
 
     let order = graph::check(root.problems(), &ids, &operators, &sinks);
-    let defaults = |kind: &str| {
-        name.as_ref().map(|name| Spanned::new(format!("{}.{kind}.jsonl", name.value).into(), name.span))
+    let folders = paths::Folders {
+        checkpoints: checkpoints.as_ref().and_then(|c| Some(&c.as_ref()?.path)),
+        state: state.as_ref().and_then(|s| s.path.as_ref()),
     };
-    let dead_letters = dead_letters.and_then(|path| path.or_else(|| defaults("dead-letters")));
-    let late = late.and_then(|path| path.or_else(|| defaults("late")));
-    paths::check(root.problems(), &dead_letters, &late, &sources, &sinks);
+    paths::check(root.problems(), folders, [&dead_letters, &late], &sources, &sinks);
 
     Some(Declaration {
         file: root.problems().file().clone(),
@@ -123,11 +141,31 @@ fn read(root: &Table<'_>) -> Option<Declaration> {
         parallelism: parallelism?,
         dead_letters: dead_letters?,
         late: late?,
+        checkpoints: checkpoints?,
+        state: state?,
+        restart: restart?,
         sources: sources.into_iter().collect::<Option<_>>()?,
         operators: operators.into_iter().map(|(_, operator)| operator).collect::<Option<_>>()?,
         sinks: sinks.into_iter().map(|(_, sink)| sink).collect::<Option<_>>()?,
         order: order?,
     })
+}
+
+/// Where rows go that are nobody's result; named after the pipeline unless the file says otherwise.
+fn read_own_path(
+    root: &Table<'_>,
+    key: &'static str,
+    has_checkpoints: bool,
+    pipeline: &Option<Spanned<String>>,
+) -> Option<Spanned<PathBuf>> {
+    let cure = if has_checkpoints { "" } else { delivery::WITHOUT_CHECKPOINTS };
+    let path = root.optional(key, |v| delivery::read_path(v, has_checkpoints, cure))?;
+    let star = if has_checkpoints { "-*" } else { "" };
+    let default = |name: &Spanned<String>| {
+        let (name, kind) = (&name.value, key.replace('_', "-"));
+        PathBuf::from(format!("{name}.{kind}{star}.jsonl"))
+    };
+    path.or_else(|| pipeline.as_ref().map(|name| Spanned::new(default(name), name.span)))
 }
 
 /// The sources or the sinks; a pipeline has one of each at least.

@@ -10,6 +10,7 @@ use super::file::Spanned;
 use super::ids::{Ids, Upstream};
 use super::keys;
 use super::table::Table;
+use super::ttl::{self, Ttl};
 use super::value::Value;
 use super::window;
 
@@ -40,6 +41,8 @@ pub struct Operator {
     pub key: Vec<Spanned<String>>,
     /// The windows by which rows are grouped; `None`: nothing is written, which means the global one.
     pub window: Option<Spanned<Windows>>,
+    /// How long its state is kept, by slot; those that aren't there keep it for ever.
+    pub ttl: Vec<Ttl>,
     /// Tasks, if other than the pipeline's.
     pub parallelism: Option<NonZeroUsize>,
 }
@@ -73,6 +76,7 @@ fn read_with(
     let call_timeout_ms = table.or("call_timeout", CALL_TIMEOUT_MS_DEFAULT, |v| v.positive_duration_ms());
     let key = table.or("key", Vec::new(), |v| v.distinct(v.one_or_more(|v| v.name())?));
     let window = table.optional("window", window::read);
+    let ttl = table.or("ttl", Vec::new(), ttl::read);
     let parallelism = table.optional("parallelism", |v| v.count(PARALLELISM_MAX));
     Some(Operator {
         id: section.key(),
@@ -83,6 +87,7 @@ fn read_with(
         call_timeout_ms: call_timeout_ms?,
         key: key?,
         window: window?,
+        ttl: ttl?,
         parallelism: parallelism?,
     })
 }

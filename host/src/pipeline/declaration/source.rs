@@ -1,7 +1,7 @@
 //! `[sources.<id>]`: where rows come from.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tidemill_flow::schema::FieldType;
 
@@ -43,6 +43,38 @@ pub enum SourceKind {
     },
     /// The events of the Nexmark benchmark, made up on the spot.
     Nexmark(Nexmark),
+    /// An embedded log.
+    Log {
+        /// Its folder, relative to the pipeline file.
+        path: Spanned<PathBuf>,
+        /// How its records are rows.
+        decoding: Decoding,
+        /// Where it starts when there is no checkpoint.
+        from: LogStart,
+        /// Whether it ends where the log ended when it began.
+        until_end: bool,
+    },
+}
+
+impl SourceKind {
+    /// How bytes are rows, where they come as bytes.
+    pub fn decoding(&self) -> Option<&Decoding> {
+        match self {
+            Self::Files { decoding, .. } | Self::Stdin { decoding } | Self::Log { decoding, .. } => {
+                Some(decoding)
+            }
+            Self::Nexmark(_) => None,
+        }
+    }
+}
+
+/// Where in a log a pipeline without a checkpoint starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStart {
+    /// At the oldest record that is kept.
+    Beginning,
+    /// Behind the newest record.
+    End,
 }
 
 /// How bytes are rows, and when those happened.
@@ -111,21 +143,35 @@ enum Kind {
     Files,
     Stdin,
     Nexmark,
+    Log,
 }
 
-const KINDS: [(&str, Kind); 3] = [("files", Kind::Files), ("stdin", Kind::Stdin), ("nexmark", Kind::Nexmark)];
+const KINDS: [(&str, Kind); 4] =
+    [("files", Kind::Files), ("stdin", Kind::Stdin), ("nexmark", Kind::Nexmark), ("log", Kind::Log)];
+
+const STARTS: [(&str, LogStart); 2] = [("beginning", LogStart::Beginning), ("end", LogStart::End)];
 
 const PACES: [(&str, Pace); 2] = [("none", Pace::None), ("event-time", Pace::EventTime)];
 
 /// The source that a section declares.
-pub(super) fn read(section: &Value<'_>) -> Option<Source> {
+pub(super) fn read(section: &Value<'_>, has_checkpoints: bool) -> Option<Source> {
     let table = section.table(&keys::SOURCE)?;
-    let kind = table.required("type", |v| v.choice(&KINDS));
+    let kind = table.required("type", |v| {
+        let kind = v.choice(&KINDS)?;
+        if has_checkpoints && matches!(kind.1, Kind::Stdin) {
+            v.refuse::<()>(
+                "what came through standard input can't be read again from a checkpoint on; read it from files or a \
+                 log, or remove [checkpoints]",
+            );
+        }
+        Some(kind)
+    });
     table.check_keys(kind.map(|(name, _)| name));
     let kind = match kind?.1 {
         Kind::Files => read_files(&table),
         Kind::Stdin => read_decoding(&table, None).map(|decoding| SourceKind::Stdin { decoding }),
         Kind::Nexmark => read_nexmark(&table).map(SourceKind::Nexmark),
+        Kind::Log => read_log(&table),
     };
     Some(Source { id: section.key(), kind: kind? })
 }
@@ -149,6 +195,16 @@ fn read_glob(value: Value<'_>) -> Option<Spanned<String>> {
         Ok(_) => Some(path),
         Err(error) => value.refuse(format!("\"{}\" is not a glob pattern: {}", path.value, error.msg)),
     }
+}
+
+fn read_log(table: &Table<'_>) -> Option<SourceKind> {
+    let path = table.required("path", |v| v.path());
+    let format = format::of_log(table);
+    let (event_time, fields) = read_event_time_and_fields(table, false);
+    let from = table.or("from", LogStart::Beginning, |v| v.choice(&STARTS).map(|(_, from)| from));
+    let until_end = table.or("until_end", false, |v| v.boolean());
+    let decoding = Decoding { format: format?, event_time: event_time?, fields: fields? };
+    Some(SourceKind::Log { path: path?, decoding, from: from?, until_end: until_end? })
 }
 
 fn read_decoding(table: &Table<'_>, plain: Option<&'static str>) -> Option<Decoding> {

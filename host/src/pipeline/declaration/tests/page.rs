@@ -50,8 +50,11 @@ fn the_examples_are_pipelines() {
 }
 
 #[test]
-fn the_error_that_is_shown_is_the_error_that_is_found() {
-    let first = blocks("toml")[0].replace("window =", "windwo =");
-    let shown = blocks("text")[0];
-    assert_eq!(parse("pipeline.toml", &first).unwrap_err().to_string(), shown);
+fn the_errors_that_are_shown_are_the_errors_that_are_found() {
+    let first = blocks("toml")[0];
+    let mistaken = [first.replace("window =", "windwo ="), format!("{first}\n[checkpoints]")];
+    for (text, shown) in mistaken.iter().zip(blocks("text")) {
+        assert_eq!(parse("pipeline.toml", text).unwrap_err().to_string(), shown);
+    }
+    assert_eq!(blocks("text").len(), mistaken.len());
 }

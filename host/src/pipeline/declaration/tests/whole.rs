@@ -37,13 +37,29 @@ fn every_key_means_what_the_page_says() {
     let found = parse("pipeline.toml", WHOLE).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(found.name.value, "flights");
     assert_eq!(found.parallelism, NonZeroUsize::new(2));
-    assert_eq!(found.dead_letters, path("out/dead-letters.jsonl"));
-    assert_eq!(found.late, path("out/late.jsonl"));
+    assert_eq!(found.dead_letters, path("out/dead-letters-*.jsonl"));
+    assert_eq!(found.late, path("out/late-*.jsonl"));
+    assert_eq!(found.checkpoints, Some(checkpoints()));
+    let work = Some(path("/var/tmp/flights"));
+    assert_eq!(found.state, State { backend: StateBackend::RocksDb, memory_bytes: 64 << 20, path: work });
+    let restart = Restart::FromCheckpoint { attempts: 10, delay_ms: 250, max_delay_ms: Some(30_000) };
+    assert_eq!(found.restart, restart);
     assert_eq!(found.sources, sources());
     assert_eq!(found.operators, operators());
     assert_eq!(found.sinks, sinks());
     // `joined` stands first in the file and reads the other two.
-    assert_eq!(found.order, [1, 2, 0]);
+    assert_eq!(found.order, [1, 2, 0, 3]);
+}
+
+fn checkpoints() -> Checkpoints {
+    Checkpoints {
+        path: path("state/checkpoints"),
+        interval_ms: 1000,
+        min_pause_ms: 100,
+        timeout_ms: 60_000,
+        tolerated_failures: 0,
+        retain: 10,
+    }
 }
 
 fn sources() -> Vec<Source> {
@@ -64,7 +80,7 @@ fn sources() -> Vec<Source> {
         nullable: false,
         ..field("time", FieldType::Timestamp, &["meta", "time"])
     };
-    let piped = Decoding { format: FormatDecl::JsonLines, event_time: None, fields: vec![time] };
+    let logged = Decoding { format: FormatDecl::JsonLines, event_time: None, fields: vec![time] };
     let bids = Nexmark {
         events_count: Some(1_000_000),
         events_per_second: 20_000,
@@ -81,46 +97,64 @@ fn sources() -> Vec<Source> {
                 decoding: departures,
             },
         },
-        Source { id: text("piped"), kind: SourceKind::Stdin { decoding: piped } },
+        Source {
+            id: text("logged"),
+            kind: SourceKind::Log {
+                path: path("logs/flights"),
+                decoding: logged,
+                from: LogStart::End,
+                until_end: true,
+            },
+        },
         Source { id: text("bids"), kind: SourceKind::Nexmark(bids) },
     ]
 }
 
+fn operator(id: &str, component: &str, input: Upstream) -> Operator {
+    Operator {
+        id: text(id),
+        component: path(component),
+        inputs: vec![said(input)],
+        settings: vec![],
+        memory_bytes: 64 << 20,
+        call_timeout_ms: 10_000,
+        key: vec![],
+        window: None,
+        ttl: vec![],
+        parallelism: None,
+    }
+}
+
 fn operators() -> Vec<Operator> {
     let settings = [("min", "3"), ("mask", "255"), ("share", "0.50"), ("name", "x y"), ("strict", "true")];
+    let ttl = |slot, after_ms, clock| Ttl { slot: text(slot), after_ms, clock };
     vec![
         Operator {
-            id: text("joined"),
-            component: path("join.wasm"),
             inputs: vec![said(Upstream::Operator(1)), said(Upstream::Operator(2)), said(Upstream::Source(2))],
             settings: settings.into_iter().map(|(name, value)| (text(name), text(value))).collect(),
             memory_bytes: 1 << 20,
             call_timeout_ms: 500,
-            key: vec![],
             window: Some(said(Windows::Global)),
             parallelism: NonZeroUsize::new(1),
+            ..operator("joined", "join.wasm", Upstream::Source(2))
         },
         Operator {
-            id: text("by-origin"),
-            component: path("operators/by_origin.wasm"),
-            inputs: vec![said(Upstream::Source(0))],
-            settings: vec![],
-            memory_bytes: 64 << 20,
-            call_timeout_ms: 10_000,
             key: texts(&["origin"]),
             window: Some(said(Windows::Tumbling { size_ms: 3_600_000, offset_ms: 900_000 })),
-            parallelism: None,
+            ..operator("by-origin", "operators/by_origin.wasm", Upstream::Source(0))
         },
         Operator {
-            id: text("hopping"),
-            component: path("operators/by_origin.wasm"),
-            inputs: vec![said(Upstream::Source(1))],
-            settings: vec![],
-            memory_bytes: 64 << 20,
-            call_timeout_ms: 10_000,
             key: texts(&["origin", "dest"]),
             window: Some(said(Windows::Hopping { size_ms: 5_400_000, slide_ms: 60_000, offset_ms: 0 })),
-            parallelism: None,
+            ..operator("hopping", "operators/by_origin.wasm", Upstream::Source(1))
+        },
+        Operator {
+            key: texts(&["bidder"]),
+            ttl: vec![
+                ttl("last-seen", 604_800_000, Clock::Event),
+                ttl("by day", 5_400_000, Clock::Processing),
+            ],
+            ..operator("sessions", "operators/sessions.wasm", Upstream::Source(2))
         },
     ]
 }
@@ -130,7 +164,8 @@ fn sinks() -> Vec<Sink> {
         Sink {
             id: text("hourly"),
             input: said(Upstream::Operator(1)),
-            kind: SinkKind::Files { path: path("out/hourly.tsv") },
+            kind: SinkKind::Files { path: path("out/hourly-*.tsv") },
+            delivery: Delivery::ExactlyOnce,
             format: FormatDecl::Csv(CsvDecl { delimiter: b'\t', header: false, null: vec![String::new()] }),
             fields: Some(texts(&["origin", "window_start"])),
             timestamps: TimestampDecl::Seconds,
@@ -139,6 +174,7 @@ fn sinks() -> Vec<Sink> {
             id: text("late-departures"),
             input: said(Upstream::Late(1)),
             kind: SinkKind::Files { path: path("out/late-departures.csv") },
+            delivery: Delivery::AtLeastOnce,
             format: FormatDecl::Csv(CsvDecl::default()),
             fields: None,
             timestamps: TimestampDecl::Rfc3339,
@@ -147,6 +183,20 @@ fn sinks() -> Vec<Sink> {
             id: text("shown"),
             input: said(Upstream::Operator(0)),
             kind: SinkKind::Stdout,
+            delivery: Delivery::AtLeastOnce,
+            format: FormatDecl::JsonLines,
+            fields: None,
+            timestamps: TimestampDecl::Rfc3339,
+        },
+        Sink {
+            id: text("onwards"),
+            input: said(Upstream::Operator(3)),
+            kind: SinkKind::Log {
+                path: path("logs/sessions"),
+                partitions_count: NonZeroUsize::new(12).unwrap(),
+                key: texts(&["bidder", "auction"]),
+            },
+            delivery: Delivery::Idempotent,
             format: FormatDecl::JsonLines,
             fields: None,
             timestamps: TimestampDecl::Rfc3339,
@@ -172,6 +222,10 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(found.parallelism, None);
     assert_eq!(found.dead_letters, path("small.dead-letters.jsonl"));
     assert_eq!(found.late, path("small.late.jsonl"));
+    assert_eq!(found.checkpoints, None);
+    let state = State { backend: StateBackend::RocksDb, memory_bytes: 512 << 20, path: None };
+    assert_eq!(found.state, state);
+    assert_eq!(found.restart, Restart::None);
     let SourceKind::Nexmark(bids) = &found.sources[0].kind else { panic!("{:?}", found.sources) };
     let expected = Nexmark {
         events_count: None,
@@ -184,6 +238,76 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(*bids, expected);
     assert_eq!(found.operators[0].windows(), Windows::Global);
     assert_eq!(found.sinks[0].format, FormatDecl::JsonLines);
+}
+
+fn with_checkpoints(more: &str) -> Declaration {
+    let text = format!("{SMALL}\n[checkpoints]\n{more}");
+    parse("pipeline.toml", &text).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+#[test]
+fn an_empty_section_is_enough_for_checkpoints() {
+    let found = with_checkpoints("");
+    let expected = Checkpoints {
+        path: path("small.checkpoints"),
+        interval_ms: 10_000,
+        min_pause_ms: 0,
+        timeout_ms: 600_000,
+        tolerated_failures: 3,
+        retain: 3,
+    };
+    assert_eq!(found.checkpoints, Some(expected));
+    assert_eq!(found.dead_letters, path("small.dead-letters-*.jsonl"));
+    assert_eq!(found.late, path("small.late-*.jsonl"));
+    assert_eq!(found.restart, Restart::None);
+}
+
+#[test]
+fn a_delivery_that_is_not_written_is_the_best_that_there_is() {
+    let sinks = "[sinks.file]\ntype = \"files\"\ninput = \"bids\"\npath = \"a-*.csv\"\n\
+                 [sinks.logged]\ntype = \"log\"\ninput = \"bids\"\npath = \"log\"\n";
+    let deliveries = |found: Declaration| found.sinks.iter().map(|s| s.delivery).collect::<Vec<_>>();
+    let (exactly, at_least) = (Delivery::ExactlyOnce, Delivery::AtLeastOnce);
+    assert_eq!(deliveries(with_checkpoints(sinks)), [at_least, exactly, exactly]);
+    let without = format!("{SMALL}\n{}", sinks.replace("-*", ""));
+    assert_eq!(deliveries(parse("pipeline.toml", &without).unwrap()), [at_least; 3]);
+}
+
+#[test]
+fn what_is_said_of_restarts_has_its_defaults() {
+    for (said, delay_ms, max_delay_ms) in [
+        ("strategy = \"fixed\"", 1000, None),
+        ("strategy = \"fixed\"\ndelay = \"0s\"", 0, None),
+        ("strategy = \"exponential\"", 1000, Some(60_000)),
+        // What is to grow can't begin beyond its end.
+        ("strategy = \"exponential\"\ndelay = \"5m\"", 300_000, Some(300_000)),
+    ] {
+        let found = with_checkpoints(&format!("[restart]\n{said}"));
+        let expected = Restart::FromCheckpoint { attempts: 3, delay_ms, max_delay_ms };
+        assert_eq!(found.restart, expected, "{said}");
+    }
+    assert_eq!(with_checkpoints("[restart]").restart, Restart::None);
+}
+
+#[test]
+fn state_can_stand_where_its_default_does() {
+    let found = with_checkpoints("path = \"c\"\n[state]\npath = \"./c/work\"");
+    assert_eq!(found.state.path, Some(path("./c/work")));
+}
+
+#[test]
+fn files_whose_names_can_never_be_equal_are_different() {
+    // Ten digits and another are eleven; `b` is no digit; another folder's `a-1.csv` is another file.
+    let paths = ["a-*.csv", "a-1*.csv", "a-b*.csv", "a-1.csv", "x/a-*.csv", "a-*.csv.gz"];
+    let sink = |(at, path)| {
+        let delivery = if str::contains(path, '*') { "exactly-once" } else { "at-least-once" };
+        format!(
+            "[sinks.k{at}]\ntype = \"files\"\ninput = \"bids\"\npath = \"{path}\"\nformat = \"csv\"\n\
+             delivery = \"{delivery}\"\n"
+        )
+    };
+    let found = with_checkpoints(&paths.into_iter().enumerate().map(sink).collect::<String>());
+    assert_eq!(found.sinks.len(), 1 + paths.len());
 }
 
 #[test]

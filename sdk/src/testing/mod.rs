@@ -1,5 +1,10 @@
 //! For unit tests of operators: rows in, rows out, through the same columns that the host hands over.
 
+mod keyed;
+mod memory;
+
+pub use keyed::{Came, Keyed};
+
 use crate::batch::{Column, ColumnBuffer, Emission};
 use crate::operator::{read, write};
 use crate::record::{Checked, FromRow, Record};

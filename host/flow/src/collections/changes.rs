@@ -1,0 +1,116 @@
+//! What changed and the storage doesn't know: by address, the new bytes, or that nothing stands there any more.
+
+use std::collections::{BTreeMap, btree_map};
+use std::iter::Peekable;
+use std::ops::Bound;
+
+use crate::storage::Writes;
+
+/// About what a change takes in a tree beside its bytes: two vectors and the allocations behind them, in nodes
+/// that are two thirds full.
+const CHANGE_BYTES: usize = 112;
+
+/// The bytes of a slice of writes: with values of any size, a slice is written in some milliseconds.
+const WRITES_BYTES_MAX: usize = 4 << 20;
+
+type Layer = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Since the last freeze.
+    current: Layer,
+    /// Before it, and not drained.
+    frozen: Layer,
+    current_bytes: usize,
+    frozen_bytes: usize,
+}
+
+impl Changes {
+    /// What an address was changed to, if it was.
+    pub(super) fn get(&self, address: &[u8]) -> Option<Option<&[u8]>> {
+        self.current.get(address).or_else(|| self.frozen.get(address)).map(Option::as_deref)
+    }
+
+    pub(super) fn set(&mut self, address: Vec<u8>, value: Option<Vec<u8>>) {
+        let length = address.len();
+        self.current_bytes += bytes_of(length, &value);
+        if let Some(before) = self.current.insert(address, value) {
+            self.current_bytes -= bytes_of(length, &before);
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.current_bytes + self.frozen_bytes
+    }
+
+    pub(super) fn freeze(&mut self) {
+        let current_bytes = std::mem::take(&mut self.current_bytes);
+        if self.frozen.is_empty() {
+            std::mem::swap(&mut self.frozen, &mut self.current);
+            self.frozen_bytes = current_bytes;
+        } else {
+            self.frozen.append(&mut self.current);
+            self.frozen_bytes = self.frozen.iter().map(|(address, v)| bytes_of(address.len(), v)).sum();
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        !self.frozen.is_empty()
+    }
+
+    pub(super) fn drain(&mut self, max: usize) -> Option<Writes> {
+        take(&mut self.frozen, &mut self.frozen_bytes, max)
+    }
+
+    pub(super) fn spill(&mut self) -> Option<Writes> {
+        take(&mut self.current, &mut self.current_bytes, usize::MAX)
+    }
+
+    /// The changes from `from` up to, and without, `end`, ascending.
+    pub(super) fn range<'a>(&'a self, from: &[u8], end: &[u8]) -> ChangesOf<'a> {
+        let bounds = (Bound::Included(from), Bound::Excluded(end));
+        ChangesOf {
+            current: self.current.range::<[u8], _>(bounds).peekable(),
+            frozen: self.frozen.range::<[u8], _>(bounds).peekable(),
+        }
+    }
+}
+
+/// Takes changes of a layer: at most `max`, and about 4 MiB.
+fn take(layer: &mut Layer, bytes: &mut usize, max: usize) -> Option<Writes> {
+    let (mut writes, before) = (Writes::default(), *bytes);
+    while writes.list.len() < max && before - *bytes < WRITES_BYTES_MAX {
+        let Some((address, value)) = layer.pop_first() else { break };
+        *bytes -= bytes_of(address.len(), &value);
+        writes.set(address, value);
+    }
+    (!writes.list.is_empty()).then_some(writes)
+}
+
+fn bytes_of(address_length: usize, value: &Option<Vec<u8>>) -> usize {
+    CHANGE_BYTES + address_length + value.as_ref().map_or(0, Vec::len)
+}
+
+/// Changes in a range; those since the last freeze hide the frozen ones.
+#[derive(Debug)]
+pub(super) struct ChangesOf<'a> {
+    current: Peekable<btree_map::Range<'a, Vec<u8>, Option<Vec<u8>>>>,
+    frozen: Peekable<btree_map::Range<'a, Vec<u8>, Option<Vec<u8>>>>,
+}
+
+impl<'a> Iterator for ChangesOf<'a> {
+    type Item = (&'a [u8], Option<&'a [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = match (self.current.peek(), self.frozen.peek()) {
+            (Some((current, _)), Some((frozen, _))) if frozen < current => self.frozen.next(),
+            (Some((current, _)), Some((frozen, _))) if frozen == current => {
+                self.frozen.next();
+                self.current.next()
+            }
+            (None, _) => self.frozen.next(),
+            _ => self.current.next(),
+        };
+        next.map(|(address, value)| (address.as_slice(), value.as_deref()))
+    }
+}

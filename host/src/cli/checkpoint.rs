@@ -1,0 +1,225 @@
+//! `tidemill checkpoint`: what is kept of a pipeline's checkpoints, whether it is whole, and for how long it is kept.
+
+mod show;
+mod table;
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use tidemill_checkpoint::{Contents, Error, Listed, Name, SavepointName, Selector, Store};
+
+use super::exit::Exit;
+use super::summary::grouped;
+
+/// The arguments of `tidemill checkpoint`.
+#[derive(Debug, Args)]
+pub(super) struct CheckpointArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List checkpoints and savepoints
+    List(AllArgs),
+    /// Show what a checkpoint consists of
+    Show(OneArgs),
+    /// Read every byte and say whether it is as it was written
+    Verify(OneArgs),
+    /// Keep a checkpoint as a savepoint, until it is deleted
+    Keep(KeepArgs),
+    /// Delete a checkpoint or savepoint
+    Delete(DeleteArgs),
+}
+
+#[derive(Debug, Args)]
+struct AllArgs {
+    /// The folder with the checkpoints
+    folder: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct OneArgs {
+    /// The folder with the checkpoints
+    folder: PathBuf,
+    /// A checkpoint's number or a savepoint's name; default: `show` the newest, `verify` all
+    which: Option<Selector>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct KeepArgs {
+    /// The folder with the checkpoints
+    folder: PathBuf,
+    /// The checkpoint's number
+    checkpoint: u64,
+    /// The savepoint's name
+    name: SavepointName,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct DeleteArgs {
+    /// The folder with the checkpoints
+    folder: PathBuf,
+    /// A checkpoint's number or a savepoint's name
+    which: Selector,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &CheckpointArgs) -> Result<(), Exit> {
+    match &args.command {
+        Command::List(args) => list(args),
+        Command::Show(args) => show(args),
+        Command::Verify(args) => verify::run(&open(&args.folder)?, args.which.as_ref(), args.json),
+        Command::Keep(args) => keep(args),
+        Command::Delete(args) => delete(args),
+    }
+}
+
+fn open(folder: &Path) -> Result<Contents, Exit> {
+    Store::look(folder).map_err(exit)
+}
+
+fn list(args: &AllArgs) -> Result<(), Exit> {
+    let contents = open(&args.folder)?;
+    let listed = contents.list().map_err(exit)?;
+    let commits = contents.commits_begun().map_err(exit)?;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    super::print(&if args.json {
+        format!("{:#}\n", table::as_json(contents.pipeline(), &listed, &commits))
+    } else {
+        fit_to_print(&table::as_text(contents.pipeline(), &listed, &commits, now_ms))
+    })
+}
+
+fn show(args: &OneArgs) -> Result<(), Exit> {
+    let contents = open(&args.folder)?;
+    let which = match &args.which {
+        Some(which) => which.clone(),
+        None => newest(&contents.list().map_err(exit)?)
+            .ok_or_else(|| Exit::usage(format!("there is no checkpoint in {} yet", args.folder.display())))?,
+    };
+    let manifest = contents.read(&which).map_err(exit)?;
+    super::print(&if args.json {
+        format!("{:#}\n", json!(manifest))
+    } else {
+        fit_to_print(&show::as_text(&manifest))
+    })
+}
+
+pub(super) fn newest(listed: &[Listed]) -> Option<Selector> {
+    listed.iter().rev().find_map(|listed| match &listed.name {
+        Name::Checkpoint(name) => Some(Selector::Checkpoint(name.checkpoint)),
+        Name::Savepoint(_) => None,
+    })
+}
+
+fn keep(args: &KeepArgs) -> Result<(), Exit> {
+    let KeepArgs { folder, checkpoint, name, json } = args;
+    open(folder)?.keep(*checkpoint, name).map_err(exit)?;
+    super::print(&if *json {
+        format!("{:#}\n", json!({ "savepoint": name, "checkpoint": checkpoint }))
+    } else {
+        format!("checkpoint {checkpoint} is kept as savepoint {name}, until you delete that\n")
+    })
+}
+
+fn delete(args: &DeleteArgs) -> Result<(), Exit> {
+    let deleted = open(&args.folder)?.delete(&args.which).map_err(exit)?;
+    if args.json {
+        let names: Vec<Value> = deleted.manifests.iter().map(name_as_json).collect();
+        return super::print(&format!(
+            "{:#}\n",
+            json!({
+                "deleted": names,
+                "files": deleted.files_count,
+                "bytes": deleted.bytes,
+                "waiting": deleted.waiting,
+            })
+        ));
+    }
+    let files = match &deleted.waiting {
+        Some(why) => format!("its files stay for now: {why}"),
+        None => format!("with it went {}, {}", files(deleted.files_count), size(deleted.bytes)),
+    };
+    super::print(&fit_to_print(&format!("deleted {}; {files}\n", args.which)))
+}
+
+/// What can't be done as it was asked for is told apart from what failed.
+fn exit(error: Error) -> Exit {
+    match error {
+        Error::NotAStore { .. }
+        | Error::Missing { .. }
+        | Error::Exists { .. }
+        | Error::Newest { .. }
+        | Error::Invalid(_)
+        | Error::OtherPipeline { .. } => Exit::usage(error),
+        _ => Exit::failure(error),
+    }
+}
+
+fn name_as_json(name: &Name) -> Value {
+    match name {
+        Name::Checkpoint(name) => json!({ "checkpoint": name.checkpoint, "run": name.run }),
+        Name::Savepoint(name) => json!({ "savepoint": name }),
+    }
+}
+
+/// A manifest's texts come from whoever could write to the folder: they don't get to steer the terminal.
+fn fit_to_print(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// A number of files.
+fn files(count: u64) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{} files", grouped(count)) }
+}
+
+/// A number of bytes, as people say it.
+fn size(bytes: u64) -> String {
+    let units = [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
+        // One digit behind the point; rounding down never shows more than there is.
+        Some((unit, name)) => format!("{}.{} {name}", grouped(bytes / unit), bytes % unit * 10 / unit),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// A time, to the second.
+fn time(ms: i64) -> String {
+    match jiff::Timestamp::from_millisecond(ms) {
+        Ok(time) => format!("{time:.0}"),
+        Err(_) => format!("{ms} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_as_people_say_them() {
+        let sizes = [0, 999, 1_000, 1_550, 4_096, 2_999_999, 7_000_000_000, 1_234_000_000_000_000].map(size);
+        assert_eq!(sizes, ["0 B", "999 B", "1.0 kB", "1.5 kB", "4.0 kB", "2.9 MB", "7.0 GB", "1,234.0 TB"]);
+        assert_eq!(size(u64::MAX), "18,446,744.0 TB");
+        assert_eq!(time(1_700_000_000_123), "2023-11-14T22:13:20Z");
+        assert_eq!(time(i64::MAX), format!("{} ms", i64::MAX));
+    }
+
+    #[test]
+    fn a_manifest_does_not_steer_the_terminal() {
+        assert_eq!(fit_to_print("a\x1b[2Jb\n\u{9b}c\r"), "a\u{fffd}[2Jb\n\u{fffd}c\u{fffd}");
+    }
+}

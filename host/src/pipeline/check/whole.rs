@@ -1,0 +1,45 @@
+//! What concerns the pipeline as a whole: checkpoints, state, restarts.
+
+use std::path::Path;
+
+use super::Checker;
+use crate::pipeline::declaration::{Restart, StateBackend, WORK_FOLDER};
+use crate::pipeline::plan::{CheckpointPlan, RestartPlan, StatePlan};
+
+impl Checker<'_> {
+    pub(super) fn checkpoints(&self, base: &Path) -> Option<CheckpointPlan> {
+        let declared = self.declaration.checkpoints.as_ref()?;
+        Some(CheckpointPlan {
+            path: base.join(&declared.path.value),
+            interval_ms: declared.interval_ms.unsigned_abs(),
+            min_pause_ms: declared.min_pause_ms.unsigned_abs(),
+            timeout_ms: declared.timeout_ms.unsigned_abs(),
+            tolerated_failures: declared.tolerated_failures,
+            retain: declared.retain,
+        })
+    }
+
+    pub(super) fn state(&self, base: &Path) -> StatePlan {
+        let declared = &self.declaration.state;
+        let usual = || {
+            let checkpoints = self.declaration.checkpoints.as_ref()?;
+            Some(base.join(&checkpoints.path.value).join(WORK_FOLDER))
+        };
+        let path = match declared.backend {
+            StateBackend::RocksDb => declared.path.as_ref().map(|path| base.join(&path.value)).or_else(usual),
+            StateBackend::Memory => None,
+        };
+        StatePlan { backend: declared.backend, memory_bytes: declared.memory_bytes, path }
+    }
+
+    pub(super) fn restart(&self) -> RestartPlan {
+        match self.declaration.restart {
+            Restart::None => RestartPlan::None,
+            Restart::FromCheckpoint { attempts, delay_ms, max_delay_ms } => RestartPlan::FromCheckpoint {
+                attempts,
+                delay_ms: delay_ms.unsigned_abs(),
+                max_delay_ms: max_delay_ms.unwrap_or(delay_ms).unsigned_abs(),
+            },
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The coordinator: drives the protocol of checkpoints. What is due the flow decides
+//! ([`tidemill_flow::checkpoint::coordinator`]); here its decisions meet tasks, writers and the [`Keeper`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidemill_checkpoint::Kind;
+use tidemill_flow::checkpoint::coordinator::{Action, Coordinator, Event};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::keeper::{Collected, Keeper};
+use super::snapshot::{Command, Report};
+use super::{Barrier, JobError};
+use crate::sink::{Part, Passed, WriteError};
+use crate::telemetry::Counters;
+
+/// Runs beside the tasks until the last checkpoint is committed, or the tasks are gone.
+pub(super) struct Coordination {
+    pub(super) protocol: Coordinator,
+    pub(super) keeper: Arc<Keeper>,
+    /// What had been counted when the run began.
+    pub(super) before: Counters,
+    /// What is being counted.
+    pub(super) counters: Arc<Counters>,
+    pub(super) reports: mpsc::UnboundedReceiver<Report>,
+    pub(super) passed: mpsc::UnboundedReceiver<Result<Passed, WriteError>>,
+    pub(super) commands: watch::Sender<Command>,
+    pub(super) taken: watch::Sender<u64>,
+    /// The tasks that read sources and haven't ended.
+    pub(super) reading: usize,
+    /// Tasks are participants from 0 on, writers from here on.
+    pub(super) tasks: usize,
+    pub(super) state: State,
+}
+
+/// What has come together so far.
+#[derive(Default)]
+pub(super) struct State {
+    /// Of the checkpoint that is open.
+    collected: Collected,
+    /// By writer: parts that are safe and not committed yet, with the checkpoint that they belong to.
+    pending: BTreeMap<usize, Vec<(u64, Part)>>,
+    input_ended: bool,
+    /// By writer: rows and bytes in parts that were safe.
+    safe: BTreeMap<usize, (u64, u64)>,
+}
+
+/// Something that the keeper has done.
+type Work = JoinHandle<Result<Event, String>>;
+
+impl Coordination {
+    /// # Errors
+    /// When so many checkpoints have failed in a row that the pipeline gives up.
+    pub(super) async fn run(mut self) -> Result<(), JobError> {
+        let begun = Instant::now();
+        let mut work: Option<Work> = None;
+        let mut events = vec![Event::Tick];
+        loop {
+            for event in std::mem::take(&mut events) {
+                for action in self.protocol.on(event, ms_since(begun)) {
+                    tracing::debug!(?action, "checkpoint");
+                    match self.act(action) {
+                        Ok(Some(started)) => work = Some(started),
+                        Ok(None) => {}
+                        Err(Ended::Finished) => return Ok(()),
+                        Err(Ended::GaveUp(reason)) => return Err(JobError::Checkpoint(reason)),
+                    }
+                }
+            }
+            let wake = self.protocol.wake_at_ms().map(|ms| begun + Duration::from_millis(ms));
+            tokio::select! {
+                report = self.reports.recv() => match report {
+                    Some(report) => events.extend(self.reported(report)),
+                    None => {
+                        // The tasks are gone: what was begun is brought to its end, so that nobody else meets it half done.
+                        let Some(work) = work else { return Ok(()) };
+                        let done = work.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+                        return done.map(drop).map_err(JobError::Checkpoint);
+                    }
+                },
+                Some(passed) = self.passed.recv() => {
+                    let passed = passed.map_err(JobError::Write)?;
+                    events.push(self.has_passed(passed));
+                }
+                event = done(&mut work) => {
+                    work = None;
+                    let event = event.map_err(JobError::Checkpoint)?;
+                    if let Event::Committed { checkpoint } = &event {
+                        self.forget_parts(*checkpoint);
+                    }
+                    events.push(event);
+                }
+                () = sleep_until(wake) => events.push(Event::Tick),
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) -> Result<Option<Work>, Ended> {
+        match action {
+            Action::Trigger { checkpoint, last, asked: _ } => {
+                let kind = match (last, self.state.input_ended) {
+                    (false, _) => Kind::Checkpoint,
+                    (true, false) => Kind::Last,
+                    (true, true) => Kind::Finished,
+                };
+                self.state.collected = Collected::new(checkpoint, kind);
+                self.command(Command::Barrier(Barrier { checkpoint, last }));
+            }
+            Action::Persist { checkpoint } => {
+                let mut collected = std::mem::take(&mut self.state.collected);
+                collected.parts = self.parts(checkpoint);
+                let (keeper, counters) = (self.keeper.clone(), self.counters_before());
+                let taken = self.taken.clone();
+                return Ok(Some(tokio::task::spawn_blocking(move || {
+                    let persisted =
+                        keeper.persist(collected, counters, || _ = taken.send_replace(checkpoint));
+                    taken.send_replace(checkpoint);
+                    Ok(match persisted {
+                        Ok(()) => Event::Durable { checkpoint },
+                        Err(reason) => Event::NotDurable { checkpoint, reason },
+                    })
+                })));
+            }
+            Action::Commit { checkpoint } => {
+                let (keeper, parts) = (self.keeper.clone(), self.parts(checkpoint));
+                return Ok(Some(tokio::task::spawn_blocking(move || {
+                    // A checkpoint that is true and can't be committed is committed by the next start.
+                    keeper.commit(checkpoint, &parts).map(|()| Event::Committed { checkpoint })
+                })));
+            }
+            Action::Abort { checkpoint, reason } => {
+                tracing::warn!("checkpoint {checkpoint} was given up: {reason}");
+                self.taken.send_replace(checkpoint);
+            }
+            Action::GiveUp { reason } => return Err(Ended::GaveUp(reason)),
+            Action::Finished => {
+                self.command(Command::Finish);
+                return Err(Ended::Finished);
+            }
+        }
+        Ok(None)
+    }
+
+    fn reported(&mut self, report: Report) -> Option<Event> {
+        match report {
+            Report::Snapshot { task, checkpoint, part } => {
+                self.state.collected.add(checkpoint, part);
+                Some(Event::Acknowledged { checkpoint, participant: number(task) })
+            }
+            Report::InputEnded => {
+                self.reading -= 1;
+                self.state.input_ended = self.reading == 0;
+                self.state.input_ended.then_some(Event::InputEnded)
+            }
+            Report::Stop => Some(Event::Stop),
+        }
+    }
+
+    fn has_passed(&mut self, passed: Passed) -> Event {
+        let Passed { writer, checkpoint, parts } = passed;
+        let safe = self.state.safe.entry(writer).or_default();
+        parts.iter().for_each(|part| *safe = (safe.0 + part.rows(), safe.1 + part.bytes()));
+        self.state.pending.entry(writer).or_default().extend(parts.into_iter().map(|p| (checkpoint, p)));
+        Event::Acknowledged { checkpoint, participant: number(self.tasks + writer) }
+    }
+
+    /// What was counted before the run, and what its sinks have written up to the barrier. Where they write at once that
+    /// isn't known exactly, as rows behind it may be among the others.
+    fn counters_before(&self) -> Counters {
+        let Counters { sources, operators, sinks } = &*self.counters;
+        let counters = Counters::new(sources.len(), operators.len(), sinks.len());
+        counters.add_values(&self.before.values());
+        for (at, sink) in counters.sinks.iter().enumerate() {
+            match self.state.safe.get(&at).filter(|(rows, _)| *rows > 0) {
+                Some((rows, bytes)) => {
+                    sink.rows.add(*rows);
+                    sink.bytes.add(*bytes);
+                }
+                None if self.keeper.has_parts(at) => {}
+                None => {
+                    sink.rows.add(sinks[at].rows.get().saturating_sub(sink.rows.get()));
+                    sink.bytes.add(sinks[at].bytes.get().saturating_sub(sink.bytes.get()));
+                }
+            }
+        }
+        counters
+    }
+
+    /// The parts that appear with a checkpoint, by writer.
+    fn parts(&self, checkpoint: u64) -> BTreeMap<usize, Vec<Part>> {
+        let of = |parts: &Vec<(u64, Part)>| {
+            parts.iter().filter(|(of, _)| *of <= checkpoint).map(|(_, p)| p.clone()).collect()
+        };
+        self.state.pending.iter().map(|(writer, parts)| (*writer, of(parts))).collect()
+    }
+
+    fn forget_parts(&mut self, checkpoint: u64) {
+        self.state.pending.values_mut().for_each(|parts| parts.retain(|(of, _)| *of > checkpoint));
+    }
+
+    fn command(&self, command: Command) {
+        self.commands.send_replace(command);
+    }
+}
+
+enum Ended {
+    Finished,
+    GaveUp(String),
+}
+
+fn number(participant: usize) -> u32 {
+    u32::try_from(participant).expect("few tasks and writers")
+}
+
+fn ms_since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What the keeper has done; never, while it does nothing.
+async fn done(work: &mut Option<Work>) -> Result<Event, String> {
+    match work {
+        Some(work) => work.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())),
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}

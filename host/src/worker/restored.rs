@@ -1,0 +1,341 @@
+//! What a run goes on from: a checkpoint's manifest, read with the plan beside it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use tidemill_checkpoint::{Counts, Field as ManifestField, Kind, Manifest, Partition, Position, StateSchema};
+use tidemill_flow::key::KEY_GROUPS;
+use tidemill_flow::rows::compatible;
+use tidemill_flow::schema::{Field, FieldType, Schema};
+use tidemill_flow::watermark::WATERMARK_MIN;
+
+use crate::log::{FilePosition, LogPosition, PartitionState, ReadPosition};
+use crate::pipeline::plan::{Clock, OperatorKind, OperatorPlan, Plan};
+use crate::plugin::World;
+use crate::telemetry::{Counter, Counters};
+
+/// How keys are hashed: another hash would look for state where it isn't.
+pub(super) const KEY_HASH: &str = "xxh3-64, seed 0";
+
+/// The state of an operator in the schemas of the versions that wrote it.
+#[derive(Clone, Debug)]
+pub(super) struct Versions {
+    /// The version that is written from now on, and its schema.
+    pub(super) current: (u8, Schema),
+    /// Those in which rows may be found.
+    pub(super) older: Vec<(u8, Schema)>,
+}
+
+/// What a run goes on from; nothing, if it begins.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Restored {
+    pub(super) manifest: Option<Manifest>,
+    operators: BTreeMap<String, Known>,
+}
+
+/// What is known of an operator.
+#[derive(Clone, Debug)]
+struct Known {
+    number: u16,
+    versions: Versions,
+}
+
+impl Restored {
+    /// Reads a manifest for a plan.
+    ///
+    /// # Errors
+    /// When the checkpoint can't be gone on from with this plan: what differs, and what to do.
+    pub(super) fn new(plan: &Plan, manifest: Option<Manifest>) -> Result<Self, String> {
+        if let Some(manifest) = &manifest {
+            check(plan, manifest)?;
+        }
+        let in_manifest = manifest.iter().flat_map(|m| &m.operators);
+        let mut next = in_manifest.map(|o| o.number + 1).max().unwrap_or(0);
+        let mut operators = BTreeMap::new();
+        for operator in plan.operators.iter().filter(|o| has_state(o)) {
+            let before = manifest.iter().flat_map(|m| &m.operators).find(|o| o.id == operator.id);
+            let current = state_schema(operator);
+            let known = match before {
+                Some(before) => {
+                    Known { number: before.number, versions: versions(operator, current, &before.state)? }
+                }
+                None => {
+                    let number = next;
+                    next += 1;
+                    Known { number, versions: Versions { current: (0, current), older: Vec::new() } }
+                }
+            };
+            operators.insert(operator.id.clone(), known);
+        }
+        Ok(Self { manifest, operators })
+    }
+
+    /// Whether there is nothing left to do.
+    pub(super) fn has_finished(&self) -> bool {
+        self.manifest.as_ref().is_some_and(|m| m.kind == Kind::Finished)
+    }
+
+    /// Where a partition goes on, if it was read before.
+    pub(super) fn partition(&self, source: &str, name: &str) -> Option<PartitionState> {
+        let source = self.manifest.as_ref()?.sources.iter().find(|s| s.id == source)?;
+        let partition = source.partitions.iter().find(|p| p.name == name)?;
+        Some(PartitionState {
+            name: partition.name.clone(),
+            position: read_position(&partition.position)?,
+            watermark: partition.watermark,
+            ended: partition.ended,
+        })
+    }
+
+    /// Partitions of a source that were read to their end and aren't there now: if they come back, they have been read.
+    pub(super) fn gone(&self, plan: &Plan, source: usize) -> Vec<Partition> {
+        let ids = partition_ids(plan, source);
+        let sources = self.manifest.iter().flat_map(|m| &m.sources);
+        let partitions = sources.filter(|s| s.id == plan.sources[source].id).flat_map(|s| &s.partitions);
+        partitions.filter(|p| !ids.contains(&p.name)).cloned().collect()
+    }
+
+    /// The number under which an operator's state is filed.
+    ///
+    /// # Panics
+    /// When the operator has no state.
+    pub(super) fn number(&self, operator: &str) -> u16 {
+        self.operators[operator].number
+    }
+
+    /// The schemas of an operator's state.
+    ///
+    /// # Panics
+    /// When the operator has no state.
+    pub(super) fn versions(&self, operator: &str) -> &Versions {
+        &self.operators[operator].versions
+    }
+
+    /// How far time had come for these key groups of an operator, at least; none if it wasn't in the checkpoint.
+    pub(super) fn watermark(&self, operator: &str, groups: &Range<u32>) -> Option<i64> {
+        let operator = self.manifest.as_ref()?.operators.iter().find(|o| o.id == operator)?;
+        let ranges = operator.watermarks.iter().filter(|r| r.first < groups.end && groups.start < r.end);
+        Some(ranges.map(|r| r.watermark).min().unwrap_or(WATERMARK_MIN))
+    }
+
+    /// Goes on counting where the checkpoint had come.
+    pub(super) fn count(&self, plan: &Plan, counters: &Counters) {
+        let Some(manifest) = &self.manifest else { return };
+        let add = |counts: Option<&Counts>, counters: &[(&str, &Counter)]| {
+            for (name, counter) in counters {
+                counter.add(counts.and_then(|c| c.get(*name)).copied().unwrap_or(0));
+            }
+        };
+        for (source, c) in plan.sources.iter().zip(&counters.sources) {
+            add(manifest.counters.sources.get(&source.id), &c.named());
+        }
+        for (operator, c) in plan.operators.iter().zip(&counters.operators) {
+            add(manifest.counters.operators.get(&operator.id), &c.named());
+        }
+        for (sink, c) in plan.sinks.iter().zip(&counters.sinks) {
+            add(manifest.counters.sinks.get(&sink.id), &c.named());
+        }
+    }
+}
+
+/// Whether an operator keeps state.
+pub(super) fn has_state(operator: &OperatorPlan) -> bool {
+    operator.plugin.world() != World::Transform
+}
+
+/// The fields of an operator's state as they are written.
+pub(super) fn state_schema(operator: &OperatorPlan) -> Schema {
+    if let OperatorKind::Process { .. } = operator.kind {
+        let layout = super::process::layout(operator, 0, &[]);
+        return layout.expect("the check has tried").schema().clone();
+    }
+    operator.plugin.description().state.clone()
+}
+
+/// The fields of an operator's key.
+pub(super) fn key_fields(operator: &OperatorPlan) -> Vec<ManifestField> {
+    let key = operator.kind.key().unwrap_or_default();
+    key.iter().map(|&k| manifest_field(&operator.input.fields()[k])).collect()
+}
+
+pub(super) fn manifest_field(field: &Field) -> ManifestField {
+    ManifestField {
+        name: field.name.clone(),
+        r#type: field.field_type.name().to_owned(),
+        nullable: field.nullable,
+    }
+}
+
+/// Where a partition goes on, as a manifest has it.
+pub(super) fn position(position: &ReadPosition) -> Position {
+    match position {
+        ReadPosition::File(FilePosition { byte, line, within_overlong, tail_bytes, tail_hash }) => {
+            Position::File {
+                byte: *byte,
+                line: *line,
+                within_overlong: *within_overlong,
+                tail_bytes: *tail_bytes,
+                tail_hash: format!("{tail_hash:016x}"),
+            }
+        }
+        ReadPosition::Generated { last } => Position::Generated { last: *last },
+        ReadPosition::Log(LogPosition { identity, offset, history }) => Position::Log {
+            log: format!("{identity:016x}"),
+            offset: *offset,
+            history: format!("{history:016x}"),
+        },
+    }
+}
+
+/// None: a hash isn't one, which the manifest's reader has refused.
+fn read_position(position: &Position) -> Option<ReadPosition> {
+    match position {
+        Position::File { byte, line, within_overlong, tail_bytes, tail_hash } => {
+            Some(ReadPosition::File(FilePosition {
+                byte: *byte,
+                line: *line,
+                within_overlong: *within_overlong,
+                tail_bytes: *tail_bytes,
+                tail_hash: u64::from_str_radix(tail_hash, 16).ok()?,
+            }))
+        }
+        Position::Generated { last } => Some(ReadPosition::Generated { last: *last }),
+        Position::Log { log, offset, history } => Some(ReadPosition::Log(LogPosition {
+            identity: u64::from_str_radix(log, 16).ok()?,
+            offset: *offset,
+            history: u64::from_str_radix(history, 16).ok()?,
+        })),
+    }
+}
+
+/// Whether a checkpoint can be gone on from with this plan at all.
+fn check(plan: &Plan, manifest: &Manifest) -> Result<(), String> {
+    let refuse =
+        |why: String| Err(format!("{why}; put back what was, or begin anew with another `checkpoints.path`"));
+    if (manifest.key_hash.as_str(), manifest.key_groups) != (KEY_HASH, KEY_GROUPS) {
+        return refuse(format!(
+            "its state is filed by {} in {} key groups, and this version files by {KEY_HASH} in {KEY_GROUPS}",
+            manifest.key_hash, manifest.key_groups
+        ));
+    }
+    for source in &manifest.sources {
+        if let Some(at) = plan.sources.iter().position(|s| s.id == source.id) {
+            let ids = partition_ids(plan, at);
+            if let Some(gone) = source.partitions.iter().find(|p| !p.ended && !ids.contains(&p.name)) {
+                return refuse(format!(
+                    "the source `{}` had not read {} to its end, and it isn't there any more",
+                    source.id, gone.name
+                ));
+            }
+        } else {
+            return refuse(format!(
+                "the source `{}` is in it, and the pipeline has none of this id",
+                source.id
+            ));
+        }
+    }
+    for before in &manifest.operators {
+        let Some(operator) = plan.operators.iter().find(|o| o.id == before.id) else {
+            return refuse(format!(
+                "it has state of the operator `{}`, which the pipeline no longer has",
+                before.id
+            ));
+        };
+        check_collections(operator, before)?;
+        let now = (operator.plugin.world().name().to_owned(), key_fields(operator), windows(operator));
+        let was = (before.world.clone(), before.key.clone(), before.windows.clone());
+        if now != was {
+            let told = |(world, key, windows): &(String, Vec<ManifestField>, Option<String>)| {
+                let key: Vec<String> = key.iter().map(|f| format!("{} ({})", f.name, f.r#type)).collect();
+                let windows = windows.as_ref().map_or(String::new(), |w| format!(", windows {w}"));
+                format!("{world} by [{}]{windows}", key.join(", "))
+            };
+            return refuse(format!(
+                "the state of `{}` was kept for {}, and the pipeline now says {}",
+                before.id,
+                told(&was),
+                told(&now)
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn partition_ids(plan: &Plan, source: usize) -> Vec<String> {
+    (0..plan.sources[source].input.partitions()).map(|index| plan.partition_id(source, index)).collect()
+}
+
+/// The clock by which a collection's entries expire, if they do.
+pub(super) fn expires_by(operator: &OperatorPlan, collection: &str) -> Option<String> {
+    let OperatorKind::Process { ttl, .. } = &operator.kind else { return None };
+    let ttl = ttl.iter().find(|t| t.slot == collection)?;
+    Some(if ttl.clock == Clock::Event { "event-time" } else { "processing-time" }.to_owned())
+}
+
+/// Entries are filed by their collection's number and read as its types.
+fn check_collections(operator: &OperatorPlan, before: &tidemill_checkpoint::Operator) -> Result<(), String> {
+    let now = &operator.plugin.description().collections;
+    for old in &before.collections {
+        let told = |name: &str, entry: &str, value: &str, by: &Option<String>| {
+            let by = by.as_ref().map_or(String::new(), |by| format!(", expiring by {by}"));
+            format!("`{name}` of {entry} to {value}{by}")
+        };
+        let was = told(&old.name, &old.entry, &old.value, &old.expires_by);
+        let is = now
+            .get(usize::from(old.number))
+            .map(|c| told(&c.name, c.entry.name(), c.value.name(), &expires_by(operator, &c.name)));
+        if is.as_ref() != Some(&was) {
+            return Err(format!(
+                "collection {} of `{}` was {was}, and is now {}; collections stay in their order with their types, \
+                 new ones come after the old",
+                old.number,
+                operator.id,
+                is.as_deref().unwrap_or("gone")
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// An operator's windows as people write them.
+pub(super) fn windows(operator: &OperatorPlan) -> Option<String> {
+    match &operator.kind {
+        OperatorKind::Aggregate { windows, .. } => Some(windows.to_string()),
+        OperatorKind::Transform | OperatorKind::Process { .. } => None,
+    }
+}
+
+/// The versions of an operator's state, when rows of these may be found.
+fn versions(operator: &OperatorPlan, current: Schema, before: &[StateSchema]) -> Result<Versions, String> {
+    let mut known = Vec::new();
+    for schema in before {
+        known.push((
+            schema.version,
+            schema_of(schema).map_err(|e| format!("state of `{}`: {e}", operator.id))?,
+        ));
+    }
+    if let Some(at) = known.iter().position(|(_, schema)| *schema == current) {
+        let current = known.remove(at);
+        return Ok(Versions { current, older: known });
+    }
+    for (_, schema) in &known {
+        compatible(schema, &current, operator.plugin.world() == World::Aggregate).map_err(|e| {
+            format!("the new component of `{}` can't go on from the state of the old one: {e}", operator.id)
+        })?;
+    }
+    let version = known.iter().map(|(v, _)| *v).max().map_or(Some(0), |v| v.checked_add(1));
+    let version =
+        version.ok_or_else(|| format!("the state of `{}` has had 256 schemas already", operator.id))?;
+    Ok(Versions { current: (version, current), older: known })
+}
+
+/// The schema that a manifest has.
+pub(super) fn schema_of(schema: &StateSchema) -> Result<Schema, String> {
+    let mut fields = Vec::new();
+    for field in &schema.fields {
+        let field_type = FieldType::from_name(&field.r#type);
+        let field_type = field_type.ok_or_else(|| format!("there is no type `{}`", field.r#type))?;
+        fields.push(Field { name: field.name.clone(), field_type, nullable: field.nullable });
+    }
+    Schema::new(fields).map_err(|e| e.to_string())
+}

@@ -1,0 +1,125 @@
+//! A task's part in checkpoints: at a barrier its operators begin a new epoch, which takes no time; what changed in the
+//! old one is written out in slices between the batches that follow, and then the task says so.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::{Barrier, JobError};
+use crate::log::PartitionState;
+use crate::sink::Outlet;
+use crate::telemetry::Counters;
+
+/// Rows that are written out between two signals: a slice takes a few milliseconds at most.
+pub(super) const ROWS_PER_SLICE: usize = 256;
+
+/// What the coordinator wants of the sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    /// Read on.
+    Run,
+    /// Send this barrier.
+    Barrier(Barrier),
+    /// The last checkpoint is committed: say that nothing more comes.
+    Finish,
+}
+
+/// What the tasks tell the coordinator.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// A task's part of a checkpoint is safe.
+    Snapshot { task: usize, checkpoint: u64, part: TaskPart },
+    /// A source's task has nothing more to read.
+    InputEnded,
+    /// Somebody wants the pipeline to stop.
+    Stop,
+}
+
+/// What a checkpoint holds of a task, beside the rows of its operators' state.
+#[derive(Debug, Default)]
+pub(super) struct TaskPart {
+    /// The source and how far each of its partitions in this task was read.
+    pub(super) source: Option<(usize, Vec<PartitionState>)>,
+    pub(super) operators: Vec<OperatorPart>,
+    /// What the task has counted since the run began.
+    pub(super) counts: Vec<u64>,
+}
+
+/// How far time had come for a stateful operator's key groups.
+#[derive(Debug)]
+pub(super) struct OperatorPart {
+    pub(super) operator: usize,
+    pub(super) groups: Range<u32>,
+    pub(super) watermark: i64,
+}
+
+/// The checkpoints of a task.
+pub(super) struct Snapshots {
+    task: usize,
+    /// Every way to a writer that the task has, once each.
+    outlets: Vec<Outlet>,
+    counters: Arc<Counters>,
+    reports: mpsc::UnboundedSender<Report>,
+    pub(super) commands: watch::Receiver<Command>,
+    /// The last checkpoint whose files were taken, or that was given up.
+    taken: watch::Receiver<u64>,
+    /// The last barrier.
+    barrier: u64,
+    /// Said as soon as everything is written out.
+    open: Option<TaskPart>,
+}
+
+impl Snapshots {
+    pub(super) fn new(
+        task: usize,
+        outlets: Vec<Outlet>,
+        counters: Arc<Counters>,
+        reports: mpsc::UnboundedSender<Report>,
+        commands: watch::Receiver<Command>,
+        taken: watch::Receiver<u64>,
+    ) -> Self {
+        Self { task, outlets, counters, reports, commands, taken, barrier: 0, open: None }
+    }
+
+    /// Opens a snapshot: the operators have been frozen, and what they and the source report is `part`.
+    pub(super) async fn open(&mut self, barrier: Barrier, mut part: TaskPart) -> Result<(), JobError> {
+        part.counts = self.counters.values();
+        for outlet in &self.outlets {
+            outlet.barrier(barrier.checkpoint).await?;
+        }
+        self.barrier = barrier.checkpoint;
+        self.open = Some(part);
+        Ok(())
+    }
+
+    /// Whether something of the snapshot waits to be written out.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Everything is written out.
+    pub(super) fn close(&mut self) {
+        if let Some(part) = self.open.take() {
+            let report = Report::Snapshot { task: self.task, checkpoint: self.barrier, part };
+            self.report(report);
+        }
+    }
+
+    pub(super) fn input_ended(&self) {
+        self.report(Report::InputEnded);
+    }
+
+    /// When it is gone the pipeline is coming down, and this task with it.
+    fn report(&self, report: Report) {
+        let _ = self.reports.send(report);
+    }
+
+    /// Waits until what changed since the barrier may be written into the storage: not before the files of the
+    /// checkpoint before it are taken.
+    pub(super) async fn may_spill(&mut self) -> Result<(), JobError> {
+        let barrier = self.barrier;
+        let taken = self.taken.wait_for(|taken| *taken >= barrier).await;
+        taken.map(drop).map_err(|_| JobError::Disconnected)
+    }
+}
