@@ -48,7 +48,7 @@ fn run(c: &mut Criterion, name: &str, text: &str, components: &[&str]) {
             let plan = check::plan(&declaration, plugins.clone(), Path::new(folder.path()), 2);
             let plan = plan.unwrap_or_else(|e| panic!("{e}"));
             let ended =
-                executor.block_on(async { Job::start(&plan, data_plane.handle()).await?.wait().await });
+                executor.block_on(async { Job::start(&plan, data_plane.handle(), None).await?.wait().await });
             assert_eq!(ended.unwrap_or_else(|e| panic!("{e}")), Ended::Finished);
         });
     });
