@@ -19,5 +19,6 @@ mod nexmark;
 mod processes;
 mod recovery;
 mod refusals;
+mod savepoints;
 mod stopping;
 mod word_count;

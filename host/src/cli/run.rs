@@ -12,6 +12,7 @@ use tidemill::pipeline::plan::Plan;
 use tidemill::plugin::{COMPONENT_BYTES_MAX, Plugin, Runtime};
 use tidemill::telemetry::Counters;
 use tidemill::worker::{Checkpointing, Ended, Job, JobError};
+use tidemill_checkpoint::Selector;
 use tokio::sync::watch;
 
 use super::exit::Exit;
@@ -27,6 +28,9 @@ pub(super) struct RunArgs {
     /// Tasks per stage, where the file doesn't say; default: the number of cores
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=720))]
     parallelism: Option<u16>,
+    /// Go on from this checkpoint or savepoint, and not from the newest
+    #[arg(long, value_name = "CHECKPOINT")]
+    from: Option<Selector>,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -86,11 +90,13 @@ async fn run_with_restarts(
     let is_interrupted = |presses: &watch::Receiver<u32>| *presses.borrow() > 0;
     let mut restarts = Restarts::new(plan.restart);
     let mut rows_before = None;
+    // Until a checkpoint is complete that comes after it, it is where a restart goes on from, too.
+    let mut from = args.from.clone();
     loop {
         // Verifying a large state takes its time, and Ctrl-C must be heard meanwhile.
         let opening = tokio::task::spawn_blocking({
-            let plan = Arc::clone(plan);
-            move || Checkpointing::open(&plan)
+            let (plan, from) = (Arc::clone(plan), from.clone());
+            move || Checkpointing::open(&plan, from.as_ref())
         });
         let opened = opening.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
         if is_interrupted(&presses) {
@@ -145,6 +151,9 @@ async fn run_with_restarts(
             progress.finish().await;
         }
         restarts.completed(completed());
+        if completed() > 0 {
+            from = None;
+        }
         match ended {
             Ok(ended) => return Ok(Ran { ended, counters, rows_before: rows_before.unwrap_or(0) }),
             Err(error) => wait_to_restart(plan, &mut restarts, &error, &mut presses).await?,

@@ -174,6 +174,18 @@ impl Destination {
         }
     }
 
+    /// Whether nothing has appeared behind a checkpoint that the pipeline goes back to.
+    ///
+    /// # Errors
+    /// When something has, and would come again; `id` is whose it is.
+    pub fn check_goes_back(&self, id: &str, checkpoint: u64) -> Result<(), WriteError> {
+        match self {
+            Self::Parts(files) => files.check_goes_back(id, checkpoint),
+            // The log itself tells, in `check_goes_on`.
+            _ => Ok(()),
+        }
+    }
+
     /// Removes what is staged: when what a checkpoint promises is committed, the rest is of epochs that a recovery takes
     /// back.
     ///

@@ -71,6 +71,18 @@ impl PartFiles {
         )))
     }
 
+    /// Whether nothing has appeared behind a checkpoint that the pipeline goes back to, for `id`.
+    pub(super) fn check_goes_back(&self, id: &str, checkpoint: u64) -> Result<(), WriteError> {
+        let last = self.committed_path(checkpoint);
+        let found = self.committed().map_err(|e| WriteError(format!("cannot look for {self}: {e}")))?;
+        let Some(found) = found.iter().find(|path| **path > last) else { return Ok(()) };
+        Err(WriteError(format!(
+            "{} has appeared since checkpoint {checkpoint}: going on from there would write its rows again; move it and \
+             what came after it away, or give `{id}` another path",
+            found.display()
+        )))
+    }
+
     /// Removes what is staged.
     pub(super) fn discard(&self) -> Result<(), WriteError> {
         let discard = || self.staged_files()?.iter().try_for_each(fs::remove_file);

@@ -7,7 +7,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use tidemill_checkpoint::{CheckpointName, Kind, Listed, Manifest, Name, Problem, Store, failpoint};
+use tidemill_checkpoint::{
+    CheckpointName, Kind, Listed, Manifest, Name, Problem, Selector, Store, failpoint,
+};
 use tidemill_flow::checkpoint::coordinator::{Coordinator, Settings};
 use tidemill_flow::checkpoint::recovery::{Decision, Found, FoundState, decide, next_id};
 use tidemill_state::RestoredFile;
@@ -92,16 +94,27 @@ impl Destinations {
 impl Checkpointing {
     /// Opens the pipeline's checkpoints, if it is to have any, and makes what they say true: output that was promised is
     /// committed, other staged output is discarded, and the state is where the checkpoint left it. Until it is dropped
-    /// nobody else can run the pipeline.
+    /// nobody else can run the pipeline. `from` is the checkpoint or savepoint to go on from; none: the newest that is
+    /// whole.
     ///
     /// # Errors
     /// When somebody else runs it, or a checkpoint is damaged and can't be passed over, or doesn't fit the plan.
-    pub fn open(plan: &Plan) -> Result<Option<Self>, JobError> {
-        let Some(checkpoints) = &plan.checkpoints else { return Ok(None) };
+    pub fn open(plan: &Plan, from: Option<&Selector>) -> Result<Option<Self>, JobError> {
+        let Some(checkpoints) = &plan.checkpoints else {
+            return match from {
+                None => Ok(None),
+                Some(from) => Err(JobError::Recovery(format!(
+                    "it has no checkpoints, so it can't go on from `{from}`; add a section [checkpoints]"
+                ))),
+            };
+        };
         failpoint::at("recovery.begin").map_err(failed)?;
         let mut store = Store::open(&checkpoints.path, &plan.name).map_err(failed)?;
         let mut warnings = store.warnings().to_vec();
-        let chosen = choose(&mut store, &mut warnings)?;
+        let chosen = match from {
+            None => choose(&mut store, &mut warnings)?,
+            Some(which) => chosen_by_hand(&store, which)?,
+        };
         failpoint::at("recovery.decided").map_err(failed)?;
         let next_checkpoint = chosen.next_checkpoint;
         let destinations = Destinations::of_run(plan, store.run(), chosen.manifest.is_some())?;
@@ -114,6 +127,11 @@ impl Checkpointing {
             None => JobError::Recovery(why),
         })?;
         let named = destinations.named(plan);
+        if let (Some(_), Some(manifest)) = (from, &restored.manifest) {
+            for (id, destination) in &named {
+                destination.check_goes_back(id, manifest.checkpoint).map_err(JobError::Write)?;
+            }
+        }
         settle_output(&store, restored.manifest.as_ref(), chosen.name, &named)?;
         failpoint::at("recovery.state").map_err(failed)?;
         let working = plan.state.path.clone().unwrap_or_else(|| checkpoints.path.join("work"));
@@ -230,6 +248,15 @@ struct Chosen {
     name: Option<CheckpointName>,
     manifest: Option<Manifest>,
     next_checkpoint: u64,
+}
+
+/// The checkpoint or savepoint that a person wants to go on from.
+fn chosen_by_hand(store: &Store, which: &Selector) -> Result<Chosen, JobError> {
+    let manifest = store.read(which).map_err(failed)?;
+    store.verify(&manifest, &|_| ()).map_err(|problems| JobError::Recovery(told(&problems)))?;
+    let name = manifest.name();
+    let next_checkpoint = next_id(store.numbers_seen().map_err(failed)?);
+    Ok(Chosen { name: Some(name), manifest: Some(manifest), next_checkpoint })
 }
 
 /// The checkpoint to go on from. Those that are passed over are set aside: what they need may be removed.
