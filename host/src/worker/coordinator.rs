@@ -54,15 +54,24 @@ impl Coordination {
     /// # Errors
     /// When so many checkpoints have failed in a row that the pipeline gives up.
     pub(super) async fn run(mut self) -> Result<(), JobError> {
-        let begun = Instant::now();
         let mut work: Option<Work> = None;
+        let ended = self.drive(&mut work).await;
+        // What was begun is brought to its end, so that the next start doesn't meet it half done.
+        let Some(work) = work else { return ended };
+        let done = work.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+        ended.and(done.map(drop).map_err(JobError::Checkpoint))
+    }
+
+    /// Until there is nothing more to do, or the tasks are gone; what is left in `work` is being done.
+    async fn drive(&mut self, work: &mut Option<Work>) -> Result<(), JobError> {
+        let begun = Instant::now();
         let mut events = vec![Event::Tick];
         loop {
             for event in std::mem::take(&mut events) {
                 for action in self.protocol.on(event, ms_since(begun)) {
                     tracing::debug!(?action, "checkpoint");
                     match self.act(action) {
-                        Ok(Some(started)) => work = Some(started),
+                        Ok(Some(started)) => *work = Some(started),
                         Ok(None) => {}
                         Err(Ended::Finished) => return Ok(()),
                         Err(Ended::GaveUp(reason)) => return Err(JobError::Checkpoint(reason)),
@@ -73,19 +82,14 @@ impl Coordination {
             tokio::select! {
                 report = self.reports.recv() => match report {
                     Some(report) => events.extend(self.reported(report)),
-                    None => {
-                        // The tasks are gone: what was begun is brought to its end, so that nobody else meets it half done.
-                        let Some(work) = work else { return Ok(()) };
-                        let done = work.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
-                        return done.map(drop).map_err(JobError::Checkpoint);
-                    }
+                    None => return Ok(()),
                 },
                 Some(passed) = self.passed.recv() => {
                     let passed = passed.map_err(JobError::Write)?;
                     events.push(self.has_passed(passed));
                 }
-                event = done(&mut work) => {
-                    work = None;
+                event = done(work) => {
+                    *work = None;
                     let event = event.map_err(JobError::Checkpoint)?;
                     if let Event::Committed { checkpoint } = &event {
                         self.forget_parts(*checkpoint);
