@@ -13,7 +13,7 @@ const ROOMS: [(&str, &[&str]); 8] = [
     ("toolchain", &[]),
     ("plugin", &[]),
     ("log", &["formats", "pipeline::plan"]),
-    ("sink", &["formats", "telemetry"]),
+    ("sink", &["formats", "pipeline::plan", "telemetry"]),
     ("pipeline", &["formats", "log::nexmark", "plugin"]),
     ("worker", &["formats", "log", "pipeline", "plugin", "sink", "telemetry"]),
 ];

@@ -39,7 +39,12 @@ impl Local {
     pub(crate) fn make_folders(&self, folders: &[&str]) -> Result<(), Error> {
         self.make_folder(&self.root)?;
         folders.iter().try_for_each(|folder| self.make_folder(&self.root.join(folder)))?;
-        self.sync()
+        self.sync()?;
+        // What a run before this one has put there may never have been synced, if it was killed: the first sync of this
+        // one is for that too.
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.folders.extend(folders.iter().map(|folder| self.root.join(folder)));
+        Ok(())
     }
 
     fn make_folder(&self, folder: &Path) -> Result<(), Error> {

@@ -169,7 +169,7 @@ impl Accumulators {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::schema::Field;
     use arrow_array::TimestampMillisecondArray;
@@ -177,7 +177,7 @@ mod tests {
     use std::sync::Arc;
 
     /// Two rows of each type, the second absent.
-    fn samples() -> (Schema, Vec<ArrayRef>) {
+    pub(crate) fn samples() -> (Schema, Vec<ArrayRef>) {
         let fields = FieldType::ALL.map(|t| Field::nullable(t.name(), t)).to_vec();
         let columns: Vec<ArrayRef> = vec![
             Arc::new(BooleanArray::from(vec![Some(true), None])),

@@ -292,32 +292,15 @@ fn table(lines: &[[String; 3]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accumulators::tests::samples;
     use arrow_array::cast::AsArray;
     use arrow_array::types::Float64Type;
-    use arrow_array::{Array, Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
-    use arrow_array::{BinaryArray, BooleanArray};
+    use arrow_array::{Array, Float64Array, Int64Array, StringArray};
     use proptest::prelude::*;
     use std::sync::Arc;
 
     fn schema(fields: &[Field]) -> Schema {
         Schema::new(fields.to_vec()).unwrap()
-    }
-
-    /// A row of each type, then one of absent values.
-    fn samples() -> (Schema, Vec<ArrayRef>) {
-        let fields = FieldType::ALL.map(|t| Field::nullable(t.name(), t));
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(BooleanArray::from(vec![Some(true), None])),
-            Arc::new(Int64Array::from(vec![Some(-7), None])),
-            Arc::new(Float64Array::from(vec![Some(-0.0), None])),
-            Arc::new(StringArray::from(vec![Some("tide"), None])),
-            Arc::new(BinaryArray::from(vec![Some(&b"\x00\xff"[..]), None])),
-            Arc::new(
-                TimestampMillisecondArray::from(vec![Some(9), None])
-                    .with_data_type(FieldType::Timestamp.arrow()),
-            ),
-        ];
-        (schema(&fields), columns)
     }
 
     /// State is kept in these bytes, so they may never change.

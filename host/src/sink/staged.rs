@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use tidemill_checkpoint::failpoint;
 
 use super::{Block, FilePart, Output, Part, WriteError};
+use crate::pipeline::plan::{checkpoint_of, numbered};
 
 /// Before the number of its run: the name of a file that isn't committed ends so.
 const STAGED: &str = ".staged";
@@ -18,6 +19,8 @@ const STAGED: &str = ".staged";
 /// The files of a sink, one for each checkpoint: a path whose name holds a `*` for the checkpoint's number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartFiles {
+    /// What [`numbered`] makes names of.
+    pattern: PathBuf,
     folder: PathBuf,
     prefix: String,
     suffix: String,
@@ -27,7 +30,7 @@ pub struct PartFiles {
 
 impl fmt::Display for PartFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.folder.join(format!("{}*{}", self.prefix, self.suffix)).display())
+        write!(f, "{}", self.pattern.display())
     }
 }
 
@@ -37,13 +40,14 @@ impl PartFiles {
     /// # Errors
     /// When the working folder, which a relative path needs, can't be found.
     pub fn of(pattern: &Path, run: u64) -> io::Result<Option<Self>> {
-        let path = std::path::absolute(pattern)?;
-        let name = path.file_name().and_then(OsStr::to_str);
-        let Some(((prefix, suffix), folder)) = name.and_then(|n| n.split_once('*')).zip(path.parent()) else {
+        let pattern = std::path::absolute(pattern)?;
+        let name = pattern.file_name().and_then(OsStr::to_str);
+        let Some(((prefix, suffix), folder)) = name.and_then(|n| n.split_once('*')).zip(pattern.parent())
+        else {
             return Ok(None);
         };
         let (folder, prefix, suffix) = (folder.to_owned(), prefix.to_owned(), suffix.to_owned());
-        Ok((!suffix.contains('*')).then_some(Self { folder, prefix, suffix, run }))
+        Ok((!suffix.contains('*')).then_some(Self { pattern, folder, prefix, suffix, run }))
     }
 
     /// The files that a path means: those of its pattern that are committed, in order, or the one with its name; none
@@ -73,9 +77,9 @@ impl PartFiles {
 
     /// Whether nothing has appeared behind a checkpoint that the pipeline goes back to, for `id`.
     pub(super) fn check_goes_back(&self, id: &str, checkpoint: u64) -> Result<(), WriteError> {
-        let last = self.committed_path(checkpoint);
+        let is_later = |path: &&PathBuf| self.checkpoint_of(path).is_some_and(|of| of > checkpoint);
         let found = self.committed().map_err(|e| WriteError(format!("cannot look for {self}: {e}")))?;
-        let Some(found) = found.iter().find(|path| **path > last) else { return Ok(()) };
+        let Some(found) = found.iter().find(is_later) else { return Ok(()) };
         Err(WriteError(format!(
             "{} has appeared since checkpoint {checkpoint}: going on from there would write its rows again; move it and \
              what came after it away, or give `{id}` another path",
@@ -91,10 +95,11 @@ impl PartFiles {
 
     /// Committed files that are there already, sorted.
     fn committed(&self) -> io::Result<Vec<PathBuf>> {
-        self.find(|name| {
-            let number = name.strip_prefix(&self.prefix)?.strip_suffix(&self.suffix)?;
-            (number.len() == 10 && number.bytes().all(|b| b.is_ascii_digit())).then_some(())
-        })
+        self.find(|name| checkpoint_of(&self.pattern, OsStr::new(name)).map(drop))
+    }
+
+    fn checkpoint_of(&self, path: &Path) -> Option<u64> {
+        checkpoint_of(&self.pattern, path.file_name()?)
     }
 
     /// Whether files can be made in the folder.
@@ -103,10 +108,6 @@ impl PartFiles {
         let path = self.staged(0);
         File::create(&path)?;
         fs::remove_file(path)
-    }
-
-    fn committed_path(&self, checkpoint: u64) -> PathBuf {
-        self.folder.join(format!("{}{checkpoint:010}{}", self.prefix, self.suffix))
     }
 
     /// The name begins with a dot, so that no pattern for the committed files finds it.
@@ -200,7 +201,7 @@ impl Output for Staged {
             part.file.get_ref().sync_all()?;
             parts.push(Part::File(FilePart {
                 staged: part.path,
-                committed: self.files.committed_path(number),
+                committed: numbered(&self.files.pattern, number),
                 bytes: part.bytes,
                 rows: part.rows,
             }));

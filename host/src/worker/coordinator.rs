@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidemill_checkpoint::Kind;
+use tidemill_flow::checkpoint::commit::StagedParts;
 use tidemill_flow::checkpoint::coordinator::{Action, Coordinator, Event};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -40,8 +41,8 @@ pub(super) struct Coordination {
 pub(super) struct State {
     /// Of the checkpoint that is open.
     collected: Collected,
-    /// By writer: parts that are safe and not committed yet, with the checkpoint that they belong to.
-    pending: BTreeMap<usize, Vec<(u64, Part)>>,
+    /// By writer: parts that are safe and not committed yet.
+    pending: BTreeMap<usize, StagedParts<Part>>,
     input_ended: bool,
     /// By writer: rows and bytes in parts that were safe.
     safe: BTreeMap<usize, (u64, u64)>,
@@ -92,7 +93,7 @@ impl Coordination {
                     *work = None;
                     let event = event.map_err(JobError::Checkpoint)?;
                     if let Event::Committed { checkpoint } = &event {
-                        self.forget_parts(*checkpoint);
+                        self.state.pending.values_mut().for_each(|parts| parts.committed(*checkpoint));
                     }
                     events.push(event);
                 }
@@ -166,7 +167,9 @@ impl Coordination {
         let Passed { writer, checkpoint, parts } = passed;
         let safe = self.state.safe.entry(writer).or_default();
         parts.iter().for_each(|part| *safe = (safe.0 + part.rows(), safe.1 + part.bytes()));
-        self.state.pending.entry(writer).or_default().extend(parts.into_iter().map(|p| (checkpoint, p)));
+        let pending = self.state.pending.entry(writer).or_default();
+        parts.into_iter().for_each(|part| pending.stage(part));
+        pending.close(checkpoint);
         Event::Acknowledged { checkpoint, participant: number(self.tasks + writer) }
     }
 
@@ -194,14 +197,7 @@ impl Coordination {
 
     /// The parts that appear with a checkpoint, by writer.
     fn parts(&self, checkpoint: u64) -> BTreeMap<usize, Vec<Part>> {
-        let of = |parts: &Vec<(u64, Part)>| {
-            parts.iter().filter(|(of, _)| *of <= checkpoint).map(|(_, p)| p.clone()).collect()
-        };
-        self.state.pending.iter().map(|(writer, parts)| (*writer, of(parts))).collect()
-    }
-
-    fn forget_parts(&mut self, checkpoint: u64) {
-        self.state.pending.values_mut().for_each(|parts| parts.retain(|(of, _)| *of > checkpoint));
+        self.state.pending.iter().map(|(writer, parts)| (*writer, parts.due(checkpoint))).collect()
     }
 
     fn command(&self, command: Command) {

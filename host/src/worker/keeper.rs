@@ -16,7 +16,7 @@ use tidemill_flow::key::KEY_GROUPS;
 use super::process::now_ms;
 use super::restored::{KEY_HASH, Restored, key_fields, manifest_field, position, windows};
 use super::snapshot::TaskPart;
-use super::state::State;
+use super::state::{State, StateFile};
 use crate::log::PartitionState;
 use crate::pipeline::plan::{Plan, StateBackend};
 use crate::sink::{self, Part};
@@ -161,16 +161,28 @@ impl Keeper {
         taken();
         failpoint::at("persist.frozen").map_err(io)?;
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.add_values(&collected.counts);
+        let stored = self.keep(&store, collected, &frozen, &counters);
+        self.state.thaw(&frozen);
+        // Files that no manifest names are no longer about to be named.
+        stored.inspect_err(|_| store.abandon())?;
+        failpoint::at("persist.done").map_err(io)
+    }
+
+    fn keep(
+        &self,
+        store: &Store,
+        collected: Collected,
+        frozen: &[StateFile],
+        counters: &Counters,
+    ) -> Result<(), String> {
         let mut files = Vec::new();
-        for file in &frozen {
+        for file in frozen {
             files.push(store.put_file(&file.path, file.immutable).map_err(|e| e.to_string())?);
         }
-        self.state.thaw(&frozen);
-        failpoint::at("persist.files").map_err(io)?;
-        counters.add_values(&collected.counts);
-        let manifest = self.manifest(collected, files, &counters, store.run())?;
-        store.write_manifest(&manifest).map_err(|e| e.to_string())?;
-        failpoint::at("persist.done").map_err(io)
+        failpoint::at("persist.files").map_err(|e| e.to_string())?;
+        let manifest = self.manifest(collected, files, counters, store.run())?;
+        store.write_manifest(&manifest).map(drop).map_err(|e| e.to_string())
     }
 
     fn manifest(

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tidemill_flow::storage::{Addresses, InMemory, Storage, StorageError, Write as Change, Writes};
 use tidemill_state::{Database, RestoredFile, Settings};
 
-use crate::pipeline::plan::{Plan, StateBackend, StatePlan};
+use super::restored::has_state;
+use crate::pipeline::plan::{Plan, Stage, StateBackend, StatePlan};
 
 /// The one file of a state in memory.
 const IN_MEMORY_FILE: &str = "state";
@@ -191,7 +192,8 @@ impl Place {
         groups: Range<u32>,
         watermark: Option<i64>,
     ) -> Self {
-        let holders: usize = plan.stages.iter().map(|s| s.tasks * s.nodes.len()).sum();
+        let holding = |s: &Stage| s.nodes.iter().filter(|n| has_state(&plan.operators[n.operator])).count();
+        let holders: usize = plan.stages.iter().map(|s| s.tasks * holding(s)).sum();
         let memory_bytes = state.memory_bytes / (holders as u64).max(1);
         Self {
             storage: state.storage(),

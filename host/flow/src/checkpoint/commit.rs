@@ -13,22 +13,28 @@ use std::collections::BTreeSet;
 /// 3. The acknowledgement of n lists all that is unpublished up to n: also what belonged to checkpoints that were
 ///    given up, for nobody else will ever list it.
 /// 4. The commit of n publishes all up to n.
-#[derive(Clone, Debug, Default)]
-pub struct StagedParts {
-    open: Vec<String>,
+#[derive(Clone, Debug)]
+pub struct StagedParts<P = String> {
+    open: Vec<P>,
     /// Ascending by checkpoint.
-    closed: Vec<(u64, String)>,
+    closed: Vec<(u64, P)>,
 }
 
-impl StagedParts {
+impl<P> Default for StagedParts<P> {
+    fn default() -> Self {
+        Self { open: Vec::new(), closed: Vec::new() }
+    }
+}
+
+impl<P: Clone> StagedParts<P> {
     /// A part was begun or written. It belongs to the next barrier that comes.
-    pub fn stage(&mut self, part: String) {
+    pub fn stage(&mut self, part: P) {
         self.open.push(part);
     }
 
     /// The barrier of a checkpoint has come: the parts for its acknowledgement, all that is unpublished, in the order
     /// in which it was staged. They must be synced before it is sent.
-    pub fn close(&mut self, checkpoint: u64) -> Vec<String> {
+    pub fn close(&mut self, checkpoint: u64) -> Vec<P> {
         debug_assert!(
             self.closed.last().is_none_or(|(last, _)| *last < checkpoint),
             "barrier {checkpoint} again"
@@ -38,7 +44,7 @@ impl StagedParts {
     }
 
     /// What a commit of a checkpoint has to publish: nothing, if it or a later one was committed before.
-    pub fn due(&self, checkpoint: u64) -> Vec<String> {
+    pub fn due(&self, checkpoint: u64) -> Vec<P> {
         let due = self.closed.iter().take_while(|(of, _)| *of <= checkpoint);
         due.map(|(_, part)| part.clone()).collect()
     }
@@ -91,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_commit_publishes_what_came_before_its_barrier_once() {
-        let mut sink = StagedParts::default();
+        let mut sink: StagedParts = StagedParts::default();
         sink.stage("a".into());
         assert_eq!(sink.close(1), parts(&["a"]));
         sink.stage("b".into());
@@ -106,7 +112,7 @@ mod tests {
 
     #[test]
     fn parts_of_a_checkpoint_that_was_given_up_join_the_next() {
-        let mut sink = StagedParts::default();
+        let mut sink: StagedParts = StagedParts::default();
         for (checkpoint, name) in [(1, "a"), (2, "b"), (4, "c")] {
             sink.stage(name.into());
             let _ = sink.close(checkpoint);

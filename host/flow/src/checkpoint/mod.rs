@@ -22,7 +22,8 @@
 //! 1. Draw a run number above all others, durably. From here on the stores refuse whatever an older run writes,
 //!    renames or removes.
 //! 2. Read marks and manifests, verify all that they name, and [decide](recovery::decide).
-//! 3. Set aside, durably, the manifests that were passed over: the next steps discard what they would need.
+//! 3. Set aside, durably, the manifests that were passed over: the next steps discard what they would need. Make a lost
+//!    copy of the chosen manifest anew, and sync both, whoever wrote them.
 //! 4. Write what is missing or broken of the two copies of the manifest that is restored: a checkpoint that wasn't
 //!    reported durable may have only one, and the next step makes it the one that can't be done without.
 //! 5. Mark the intent to commit, publish what the manifest lists, [discard](commit::restore) what else is staged.

@@ -137,8 +137,10 @@ impl Start {
         let (path, bytes) = (manifest_path(manifest.name(), copy), manifest.write());
         if cx.disk.read(&path) != Some(&bytes) {
             cx.disk.write_atomically(self.run, path.clone(), bytes)?;
-            cx.disk.sync(self.run, &path)?;
         }
+        // Also what is there: a start before this one may have been killed between writing it and syncing it (seed
+        // 1795274893000197).
+        cx.disk.sync(self.run, &path)?;
         Ok(())
     }
 
