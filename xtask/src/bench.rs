@@ -53,6 +53,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     let (serde, columns) =
         (median_ns(workspace, "json-lines/serde_json")?, median_ns(workspace, "json-lines/columns")?);
     println!("| decoding JSON lines, 6 fields | | serde_json: speed | {:.2} |", serde / columns);
+    let tumbling = median_ns(workspace, "hopping/1")?;
+    for slides in ["10", "60"] {
+        let cost = median_ns(workspace, &format!("hopping/{slides}"))? / tumbling;
+        println!("| a window every 1/{slides} of its size | | one after the other: cost | {cost:.2} |");
+    }
     whole.iter().for_each(|line| println!("{line}"));
     Ok(ExitCode::SUCCESS)
 }

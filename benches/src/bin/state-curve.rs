@@ -259,18 +259,18 @@ fn timers() -> Result<()> {
     Ok(())
 }
 
-/// Waits until what the load left behind is compacted, so that it isn't counted as a change.
+/// Waits until what the load left behind is compacted, so that it isn't counted as a change: until nothing was under way
+/// for a second.
 fn settle(database: &Database) -> Result<()> {
-    let mut before = 0;
-    for _ in 0..60 {
-        let bytes = database.usage()?.disk_bytes;
-        if bytes == before {
+    let mut quiet = 0;
+    for _ in 0..6000 {
+        quiet = if database.usage()?.background_jobs == 0 { quiet + 1 } else { 0 };
+        if quiet == 10 {
             return Ok(());
         }
-        before = bytes;
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(Duration::from_millis(100));
     }
-    Ok(())
+    Err("RocksDB is still busy with what was loaded ten minutes ago".into())
 }
 
 fn layout() -> Result<Arc<Layout>> {

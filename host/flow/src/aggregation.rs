@@ -23,8 +23,10 @@ use crate::storage::{Addresses, Storage, StorageError};
 use crate::table::{Slot, Table, read};
 use crate::watermark::WATERMARK_MIN;
 use crate::window::{Slicing, Windows};
+use sharing::Sharing;
 
 mod firing;
+mod sharing;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -40,6 +42,10 @@ pub struct Aggregation {
     groups: Range<u32>,
     codec: Arc<Codec>,
     slices: BTreeMap<i64, Table>,
+    /// What overlapping windows share.
+    sharing: Option<Sharing>,
+    /// So many firings do without sharing.
+    unshared: usize,
     /// Windows that end before or at this have fired.
     watermark: i64,
     /// Slices that were done with while frozen rows of theirs were still to be drained.
@@ -115,6 +121,8 @@ impl Aggregation {
             groups,
             codec,
             slices: BTreeMap::new(),
+            sharing: None,
+            unshared: 0,
             watermark: WATERMARK_MIN,
             retired: Vec::new(),
             done: Vec::new(),
@@ -180,6 +188,9 @@ impl Aggregation {
                 fold.rows.push(index(r));
             }
             if fold.rows.len() > folded_before {
+                if self.sharing.as_ref().is_some_and(|s| s.has(slice)) {
+                    self.stop_sharing();
+                }
                 let table = self.slices.entry(slice).or_insert_with(|| {
                     Table::new(self.addresses, slice, self.groups.clone(), self.codec.clone())
                 });

@@ -88,6 +88,16 @@ impl Slicing {
         self.slice
     }
 
+    /// How far apart windows start, in milliseconds.
+    pub fn slide_ms(&self) -> i64 {
+        self.slide
+    }
+
+    /// How many slices a window has.
+    pub fn slices(&self) -> usize {
+        usize::try_from(self.size / self.slice).unwrap_or(usize::MAX)
+    }
+
     /// Whether a slice may be part of several windows.
     pub fn overlaps(&self) -> bool {
         self.size > self.slide

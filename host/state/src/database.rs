@@ -47,6 +47,8 @@ pub struct Usage {
     pub block_cache_bytes: u64,
     /// About how many addresses have a value. Overwritten and deleted ones count until they are compacted away.
     pub keys_estimate: u64,
+    /// Flushes and compactions that are under way, or due.
+    pub background_jobs: u64,
 }
 
 impl Database {
@@ -169,6 +171,10 @@ impl Database {
             // The write buffers are charged to the cache, so that both have one limit.
             block_cache_bytes: (inner.cache.get_usage() as u64).saturating_sub(write_buffer_bytes),
             keys_estimate: inner.property(properties::ESTIMATE_NUM_KEYS)?,
+            background_jobs: inner.property(properties::NUM_RUNNING_FLUSHES)?
+                + inner.property(properties::MEM_TABLE_FLUSH_PENDING)?
+                + inner.property(properties::NUM_RUNNING_COMPACTIONS)?
+                + inner.property(properties::COMPACTION_PENDING)?,
         })
     }
 }

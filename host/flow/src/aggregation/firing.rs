@@ -1,11 +1,12 @@
 //! Firing: a window is put together from its slices, a stretch of key groups at a time, so that it may be larger than
-//! memory.
+//! memory; or from what windows share of them, see [`sharing`](super::sharing).
 
 use std::ops::Range;
 
 use arrow_array::ArrayRef;
 
 use super::Aggregation;
+use super::sharing::Step;
 use crate::accumulators::Accumulators;
 use crate::shard::Shard;
 use crate::storage::{Storage, StorageError};
@@ -23,11 +24,15 @@ pub struct Firing {
     /// The groups at hand, of the slices so far.
     pub groups: Shard,
     /// Their key groups.
-    range: Range<u32>,
+    pub(super) range: Range<u32>,
     /// The slices of the window, ascending.
-    slices: Vec<i64>,
+    pub(super) slices: Vec<i64>,
     /// What is still to be merged, last first.
-    rest: Vec<Source>,
+    pub(super) rest: Vec<Source>,
+    /// What is done with the groups at hand when nothing is left to merge into them; none where windows share nothing.
+    pub(super) step: Option<Step>,
+    /// What is to do then, last first.
+    pub(super) steps: Vec<Step>,
     /// What is being merged, and the pairs of slots that are left of it: here, and there.
     source: Option<Source>,
     here: Vec<u32>,
@@ -36,11 +41,15 @@ pub struct Firing {
 
 /// Groups of a slice.
 #[derive(Debug)]
-enum Source {
+pub(super) enum Source {
     /// A shard in memory.
     Held { slice: i64, shard: usize },
     /// Read from the storage.
     Stored(Box<Shard>),
+    /// Merged before, from this slice on.
+    Front(i64),
+    /// Merged before, behind all that is in front.
+    Back,
 }
 
 /// Groups that stand in two slices of a window.
@@ -80,6 +89,8 @@ impl Aggregation {
             range: start..start,
             slices: self.slices.range(bounds.start..bounds.end).map(|(s, _)| *s).collect(),
             rest: Vec::new(),
+            step: None,
+            steps: Vec::new(),
             source: None,
             here: Vec::new(),
             there: Vec::new(),
@@ -95,6 +106,11 @@ impl Aggregation {
     pub fn next_shard(&mut self, firing: &mut Firing, storage: &dyn Storage) -> Result<bool, StorageError> {
         if firing.range.end >= self.groups.end {
             return Ok(false);
+        }
+        let is_first = firing.range.end == self.groups.start;
+        if let Some(steps) = is_first.then(|| self.shared_steps(firing)).flatten() {
+            (firing.steps, firing.range) = (steps, self.groups.clone());
+            return Ok(true);
         }
         let (range, mut stored) = self.stored(firing, storage)?;
         firing.range = range;
@@ -163,9 +179,14 @@ impl Aggregation {
 
     /// The next groups to merge into a window, `groups_max` at most: those that stand in a slice and in an earlier
     /// one.
-    pub fn next_merge(&self, firing: &mut Firing, groups_max: usize) -> Option<Merge> {
+    pub fn next_merge(&mut self, firing: &mut Firing, groups_max: usize) -> Option<Merge> {
         while firing.here.is_empty() {
-            let source = firing.rest.pop()?;
+            let Some(source) = firing.rest.pop() else {
+                if self.next_step(firing) {
+                    continue;
+                }
+                return None;
+            };
             let other = self.shard_of(&source);
             (firing.here, firing.there) = firing.groups.pair(other, other.occupied_in(&firing.range));
             firing.source = Some(source);
@@ -182,6 +203,7 @@ impl Aggregation {
         match source {
             Source::Held { slice, shard } => self.slices[slice].shard(*shard),
             Source::Stored(shard) => shard,
+            Source::Front(_) | Source::Back => self.shared(source),
         }
     }
 

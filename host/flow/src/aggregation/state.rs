@@ -1,6 +1,7 @@
 //! What of an aggregation is kept: freezing and draining it for checkpoints, evicting it from memory, finding it again.
 
 use super::Aggregation;
+use super::sharing::Sharing;
 use crate::key::KEY_GROUPS;
 use crate::storage::{Storage, StorageError, Write, Writes};
 use crate::table::Table;
@@ -45,7 +46,8 @@ impl Aggregation {
 
     /// About how many bytes of memory the groups take.
     pub fn bytes(&self) -> usize {
-        self.slices.values().chain(&self.retired).map(Table::bytes).sum()
+        let shared = self.sharing.as_ref().map_or(0, Sharing::bytes);
+        shared + self.slices.values().chain(&self.retired).map(Table::bytes).sum::<usize>()
     }
 
     /// Takes a step, of some milliseconds at most, towards `bytes_max`: drops groups that the storage has too, roughly
@@ -71,6 +73,9 @@ impl Aggregation {
     fn step(&mut self, bytes_max: usize, spill: bool) -> Option<Writes> {
         if self.bytes() <= bytes_max {
             return None;
+        }
+        if self.stop_sharing() {
+            return Some(Writes::default());
         }
         // The first time around only groups are dropped that weren't used for some time, the second time any.
         let steps = 2 * self.slices.values().map(Table::shards).sum::<usize>();

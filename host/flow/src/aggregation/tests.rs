@@ -20,6 +20,10 @@ struct Driver {
     storage: InMemory,
     source: BoundedOutOfOrderness,
     results: Results,
+    /// What is made of two accumulators, the first of earlier rows; a row's value is one as well.
+    merge: fn(i64, i64) -> i64,
+    /// How many were merged when windows fired.
+    merged: usize,
 }
 
 fn codec() -> Codec {
@@ -35,6 +39,8 @@ impl Driver {
             storage: InMemory::default(),
             source: BoundedOutOfOrderness::new(bound_ms),
             results: Results::default(),
+            merge: |left, right| left + right,
+            merged: 0,
         }
     }
 
@@ -67,7 +73,7 @@ impl Driver {
         for (at, (&row, &group)) in (0u32..).zip(fold.rows.iter().zip(&fold.group_of)) {
             match rows[row as usize].2 {
                 value if value < 0 => rejected.push(at),
-                value => sums[group as usize] += value,
+                value => sums[group as usize] = (self.merge)(sums[group as usize], value),
             }
         }
         let sums: ArrayRef = Arc::new(Int64Array::from(sums));
@@ -79,7 +85,9 @@ impl Driver {
             while self.aggregation.next_shard(&mut firing, &self.storage).unwrap() {
                 while let Some(merge) = self.aggregation.next_merge(&mut firing, 2) {
                     let values = |side: &[ArrayRef]| side[0].as_primitive::<Int64Type>().values().to_vec();
-                    let sums = values(&merge.left).into_iter().zip(values(&merge.right)).map(|(l, r)| l + r);
+                    let pairs = values(&merge.left).into_iter().zip(values(&merge.right));
+                    let sums = pairs.map(|(l, r)| (self.merge)(l, r));
+                    self.merged += merge.groups();
                     let sums: ArrayRef = Arc::new(Int64Array::from_iter_values(sums));
                     firing.merged(&merge, &[sums]);
                 }
@@ -130,6 +138,43 @@ proptest! {
         driver.results.0.sort_unstable();
         prop_assert_eq!(driver.results, naive(windows, bound_ms, &rows));
         prop_assert_eq!(driver.aggregation.groups(), 0);
+    }
+}
+
+/// Composes two functions `x -> factor * x + shift`, each packed into a number: so it matters what comes first.
+fn compose(first: i64, then: i64) -> i64 {
+    const MODULUS: i64 = 65_521;
+    let parts = |packed: i64| (packed / MODULUS + 1, packed % MODULUS);
+    let ((factor, shift), (factor_then, shift_then)) = (parts(first), parts(then));
+    let factor = factor * factor_then % MODULUS;
+    let shift = (shift * factor_then + shift_then) % MODULUS;
+    (factor + MODULUS - 1) % MODULUS * MODULUS + shift
+}
+
+proptest! {
+    #[test]
+    fn overlapping_windows_merge_rows_in_their_order_and_each_slice_three_times(
+        steps in prop::collection::vec((0i64..6, 1i64..65_521), 100..400), slide in 1i64..5, slices in 1i64..40,
+    ) {
+        let windows = Windows::Hopping { size_ms: slide * slices, slide_ms: slide, offset_ms: 0 };
+        let mut driver = Driver::new(windows, 0);
+        driver.merge = compose;
+        let mut time = 0;
+        let rows: Vec<(i64, i64, i64)> = steps.iter().map(|&(step, value)| {
+            time += step / 4;
+            (0, time, value)
+        }).collect();
+        rows.chunks(7).for_each(|batch| driver.batch(batch));
+        driver.fire(WATERMARK_MAX);
+        let mut expected = Vec::new();
+        for start in (-slide * slices..=time).filter(|s| s % slide == 0) {
+            let of_window = rows.iter().filter(|r| start <= r.1 && r.1 < start + slide * slices);
+            expected.extend(of_window.map(|r| r.2).reduce(compose).map(|value| (start, 0, value)));
+        }
+        // An empty group is the function that changes nothing.
+        prop_assert_eq!(driver.results.0, expected);
+        let used = rows.iter().map(|r| r.1 / slide).collect::<std::collections::BTreeSet<_>>().len();
+        prop_assert!(driver.merged <= 3 * used + usize::try_from(slices).unwrap(), "{} merges", driver.merged);
     }
 }
 

@@ -141,6 +141,15 @@ impl Table {
         copy
     }
 
+    /// A copy of all rows in memory, as one shard.
+    pub(crate) fn copy_whole(&self) -> Shard {
+        let mut copy = self.empty_shard(self.groups.clone());
+        for shard in &self.shards {
+            copy.pair(shard, shard.occupied());
+        }
+        copy
+    }
+
     /// Takes the shard of just these key groups out of the table, which is done with: what is frozen of it is saved.
     pub(crate) fn take(&mut self, groups: &Range<u32>) -> Shard {
         let number = self.shard_with(groups.start);
