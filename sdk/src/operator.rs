@@ -2,6 +2,7 @@
 //! whole batches ([`TransformOperator`], [`AggregateOperator`]), natively as in a component.
 
 use crate::batch::{Batch, Column, ColumnBuffer, Emission, Field, Rejection};
+use crate::join::Sides;
 use crate::outcome::{Outcome, Reject};
 use crate::record::{Checked, FromRow, Record};
 use crate::settings::Settings;
@@ -133,14 +134,16 @@ pub struct Description {
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
-    /// The fields that it reads, for each input.
+    /// The fields that it reads, for each input: of a join the left one and the right one.
     pub inputs: Vec<&'static [Field]>,
     /// The fields that come out.
     pub output: Output,
-    /// The fields of an aggregate's accumulator, or the values of a process operator's keys; empty for a transform.
+    /// The fields of an aggregate's accumulator, or the values of a process operator's keys; empty for others.
     pub state: &'static [Field],
     /// The collections of a process operator's keys; empty for others.
     pub collections: &'static [Collection],
+    /// The sides that a join can do without; no other operator has any.
+    pub absent: Sides,
 }
 
 /// How the rows that come out relate to those that went in.

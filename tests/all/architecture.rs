@@ -14,7 +14,8 @@ const ROOMS: [(&str, &[&str]); 8] = [
     ("plugin", &[]),
     ("log", &["formats", "pipeline::plan"]),
     ("sink", &["formats", "pipeline::plan", "telemetry"]),
-    ("pipeline", &["formats", "log::nexmark", "plugin"]),
+    // A source that a script feeds has the ways to its partitions in the plan.
+    ("pipeline", &["formats", "log::Feeds", "log::nexmark", "plugin"]),
     ("worker", &["formats", "log", "pipeline", "plugin", "sink", "telemetry"]),
 ];
 

@@ -33,6 +33,7 @@ fn an_aggregate_is_shown_with_its_state() {
             },
             "state": [field("departures", "integer"), field("minutes", "integer")],
             "collections": [],
+            "absent": {"left": false, "right": false},
             "imports": ["tidemill:operator/telemetry@0.1.0", "tidemill:operator/types@0.1.0"],
             "size_bytes": null,
             "sha256": null,
@@ -66,6 +67,16 @@ fn a_process_operator_is_shown_with_its_collections() {
     assert!(shown.contains("\nstate    items: integer?\nentries  prices: text to float\n"), "{shown}");
     let about = inspect("latest-by-item", &["--json"]).json();
     assert_eq!(about["collections"], json!([{"name": "prices", "entry": "text", "value": "float"}]));
+}
+
+#[test]
+fn a_join_is_shown_with_its_sides() {
+    let shown = inspect("join-orders-payments", &[]).stdout;
+    let sides = "\nleft     customer: text, amount: float\nright    method: text; may be absent\n";
+    assert!(shown.contains(sides), "{shown}");
+    let about = inspect("join-orders-payments", &["--json"]).json();
+    assert_eq!(about["inputs"][1], json!([{"name": "method", "type": "text", "nullable": false}]));
+    assert_eq!(about["absent"], json!({"left": false, "right": true}));
 }
 
 #[test]

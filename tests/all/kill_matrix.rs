@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tidemill_tests::{Consumer, Folder, workspace_file};
 
-use crate::lives::{PROCESSES, WINDOWS, assert_nothing_staged, assert_same, uninterrupted};
+use crate::lives::{JOINS, PROCESSES, WINDOWS, assert_nothing_staged, assert_same, committed, uninterrupted};
+use crate::unaligned::{UNEVEN, rows_in_flight};
+use crate::windows::SESSIONS;
 
 /// A matrix waits for the disk more than it computes.
 const AT_ONCE: usize = 3;
@@ -31,6 +33,57 @@ fn processes_survive_kills_in_one_task() {
 #[test]
 fn processes_survive_kills_in_many_tasks() {
     check_matrix(PROCESSES, 3);
+}
+
+#[test]
+fn sessions_survive_kills_in_one_task() {
+    check_matrix(SESSIONS, 1);
+}
+
+#[test]
+fn sessions_survive_kills_in_many_tasks() {
+    check_matrix(SESSIONS, 3);
+}
+
+#[test]
+fn joins_survive_kills_in_one_task() {
+    check_matrix(JOINS, 1);
+}
+
+#[test]
+fn joins_survive_kills_in_many_tasks() {
+    check_matrix(JOINS, 3);
+}
+
+/// Where no task waits for a second barrier, so that rows are in flight at most checkpoints: at the places that this
+/// concerns.
+#[test]
+fn rows_in_flight_survive_kills() {
+    let pipeline = UNEVEN;
+    let expected = uninterrupted(pipeline);
+    let (mut killed, mut in_flight) = (0, 0);
+    for place in [
+        "barrier.source",
+        "barrier.task",
+        "snapshot.slice",
+        "snapshot.done",
+        "persist.frozen",
+        "commit.rename",
+    ] {
+        let deaths = ["commit.done=kill".to_owned(), format!("{place}=kill@2")];
+        let (folder, mut consumer) = (Folder::new(), Consumer::new("out"));
+        for death in deaths {
+            let ended = folder.live(pipeline, 3, &death);
+            consumer.look(&folder);
+            killed += u32::from(ended.was_killed());
+            in_flight += usize::from(rows_in_flight(&folder).last().is_some_and(|rows| *rows > 0));
+        }
+        folder.live(pipeline, 3, "").well();
+        consumer.look(&folder);
+        assert_same(&consumer.rows(), &expected, &format!("after {place}"));
+    }
+    assert!(killed >= 9, "only {killed} were killed");
+    assert!(in_flight >= 3, "only {in_flight} checkpoints that were gone on from held rows in flight");
 }
 
 const WITH_OUTPUT: &str = "commit.rename=kill@2";
@@ -177,21 +230,7 @@ fn a_kill_at_any_moment_changes_nothing() {
     }
     expected.sort_unstable();
 
-    let (mut consumer, mut killed) = (Consumer::new("out"), 0);
-    for _ in 0..10 {
-        let mut running = folder.start(pipeline, &["--quiet"], b"");
-        std::thread::sleep(Duration::from_millis(random.below(150)));
-        running.kill();
-        let ended = running.wait();
-        consumer.look(&folder);
-        killed += u32::from(ended.was_killed());
-        if !ended.was_killed() {
-            ended.well();
-        }
-    }
-    folder.live(pipeline, 2, "").well();
-    consumer.look(&folder);
-    assert_nothing_staged(&folder);
+    let (consumer, killed) = kill_at_random(&folder, pipeline, &mut random);
     let mut rows = Vec::new();
     for row in consumer.rows() {
         let is_header =
@@ -203,6 +242,88 @@ fn a_kill_at_any_moment_changes_nothing() {
     }
     assert_same(&rows, &expected, &format!("after {killed} kills"));
     assert!(killed >= 3, "{killed} kills hit; the others came too late");
+}
+
+/// Where most rows are behind the watermark: some in time all the same, some within the allowed lateness, so that their
+/// window fires again, some beyond it. A file is cut into batches the same way in each life, and with it the firings.
+#[test]
+fn late_rows_survive_kills_at_any_moment() {
+    let mut random = Random::new();
+    let pipeline = r#"
+        name = "p"
+        [checkpoints]
+        interval = "10ms"
+        [sources.steps]
+        type = "files"
+        path = "steps.jsonl"
+        event_time = { field = "at" }
+        [sources.steps.fields]
+        walker = "integer"
+        at = { type = "timestamp", unit = "ms" }
+        [operators.count]
+        component = "@count"
+        input = "steps"
+        key = "walker"
+        window = { type = "tumbling", size = "1m" }
+        allowed_lateness = "5m"
+        trigger = { mode = "discarding" }
+        [operators.visits]
+        component = "@count"
+        input = "steps"
+        key = "walker"
+        window = { type = "session", gap = "30s" }
+        allowed_lateness = "2m"
+        [sinks.counts]
+        type = "files"
+        input = "count"
+        path = "out/counts-*.jsonl"
+        [sinks.visits-out]
+        type = "files"
+        input = "visits"
+        path = "out/visits-*.jsonl"
+        [sinks.late]
+        type = "files"
+        input = "count.late"
+        path = "out/late-*.jsonl"
+        "#;
+    let mut lines = String::new();
+    for step in 0..200_000_u64 {
+        let behind = random.below(600_000);
+        let at = (step * 20).saturating_sub(if step % 3 == 0 { 0 } else { behind });
+        writeln!(lines, "{{\"walker\":{},\"at\":{at}}}", random.below(200)).unwrap();
+    }
+    let folder = Folder::with(&[("steps.jsonl", &lines)]);
+    folder.live(pipeline, 2, "").well();
+    let expected = committed(&folder);
+    for sink in ["counts", "visits", "late"] {
+        let rows = expected.iter().filter(|row| row.starts_with(sink)).count();
+        assert!(rows > 5_000, "{rows} rows of {sink} prove little");
+    }
+    let folder = Folder::with(&[("steps.jsonl", &lines)]);
+    let (consumer, killed) = kill_at_random(&folder, pipeline, &mut random);
+    assert_same(&consumer.rows(), &expected, &format!("after {killed} kills"));
+    assert!(killed >= 3, "{killed} kills hit; the others came too late");
+}
+
+/// Kills a pipeline ten times, each life after some time, and lets it live to its end. What was seen, and how often it was
+/// killed.
+fn kill_at_random(folder: &Folder, pipeline: &str, random: &mut Random) -> (Consumer, u32) {
+    let (mut consumer, mut killed) = (Consumer::new("out"), 0);
+    for _ in 0..10 {
+        let mut running = folder.start(pipeline, &["--quiet"], b"");
+        std::thread::sleep(Duration::from_millis(random.below(150)));
+        running.kill();
+        let ended = running.wait();
+        consumer.look(folder);
+        killed += u32::from(ended.was_killed());
+        if !ended.was_killed() {
+            ended.well();
+        }
+    }
+    folder.live(pipeline, 2, "").well();
+    consumer.look(folder);
+    assert_nothing_staged(folder);
+    (consumer, killed)
 }
 
 /// Numbers from a seed that is printed: a test that fails shows it, and `TIDEMILL_TEST_SEED` brings it back.

@@ -85,6 +85,76 @@ pub(crate) const PROCESSES: &str = r#"
     path = "out/visits-*.jsonl"
     "#;
 
+/// Each join of bids by price, which few of them share, and an aggregate behind the one whose watermark is held back. One
+/// partition has the versions of the table: with several, which of two at one time counts depends on chance.
+pub(crate) const JOINS: &str = r#"
+    name = "p"
+    late = "late-*.jsonl"
+    [checkpoints]
+    interval = "30ms"
+    retain = 2
+    [sources.events]
+    type = "nexmark"
+    events = 8_000
+    events_per_second = 100_000
+    out_of_orderness = "40ms"
+    partitions = 2
+    pace = "event-time"
+    [sources.others]
+    type = "nexmark"
+    events = 6_000
+    events_per_second = 70_000
+    out_of_orderness = "40ms"
+    seed = 7
+    pace = "event-time"
+    [operators.bids]
+    component = "@nexmark-bids"
+    input = "events"
+    [operators.other-bids]
+    component = "@nexmark-bids"
+    input = "others"
+    [operators.near]
+    component = "@bid-pairs"
+    inputs = ["bids", "other-bids"]
+    key = "price"
+    join = { type = "interval", kind = "full", lower = "-10ms", upper = "20ms" }
+    [operators.together]
+    component = "@bid-pairs"
+    inputs = ["bids", "other-bids"]
+    key = "price"
+    join = { type = "window", kind = "left" }
+    window = { type = "hopping", size = "40ms", slide = "20ms" }
+    [operators.known]
+    component = "@bid-pairs"
+    inputs = ["bids", "other-bids"]
+    key = "price"
+    join = { type = "table", kind = "left", grace = "10ms", versions = "50ms" }
+    [operators.count]
+    component = "@count"
+    input = "near"
+    key = "other_bidder"
+    window = { type = "tumbling", size = "20ms" }
+    [sinks.near-out]
+    type = "files"
+    input = "near"
+    path = "out/near-*.jsonl"
+    fields = ["price", "auction", "bidder", "other_auction", "other_bidder"]
+    [sinks.together-out]
+    type = "files"
+    input = "together"
+    path = "out/together-*.jsonl"
+    fields = ["price", "auction", "bidder", "other_auction", "other_bidder"]
+    [sinks.known-out]
+    type = "files"
+    input = "known"
+    path = "out/known-*.jsonl"
+    fields = ["price", "auction", "bidder", "other_auction", "other_bidder"]
+    [sinks.counts]
+    type = "files"
+    input = "count"
+    path = "out/counts-*.jsonl"
+    "#;
+
 /// All rows that a pipeline writes into `out` when nobody interrupts it.
 pub(crate) fn uninterrupted(pipeline: &str) -> Vec<String> {
     let folder = Folder::new();

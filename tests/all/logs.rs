@@ -282,9 +282,6 @@ fn a_sink_asks_for_what_a_log_can_do() {
     make(&folder, "copy", 3);
     let refused = folder.run(COPY).with(2);
     assert!(refused.stderr.contains("has 3 partitions, which can't be changed"), "{}", refused.stderr);
-    let idempotent = format!("{COPY}partitions = 3\ndelivery = \"idempotent\"\n");
-    let refused = folder.run(&idempotent).with(2);
-    assert!(refused.stderr.contains("rows have no ids yet"), "{}", refused.stderr);
 }
 
 #[test]

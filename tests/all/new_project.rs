@@ -5,13 +5,13 @@ use std::process::Command;
 
 use tidemill_tests::{Ended, Folder, command, component, sorted, target, tidemill_in, workspace_file};
 
-/// Makes a project in which everything works.
-fn made(name: &str, kind: &str) -> (Folder, Ended) {
+/// Makes a project in which everything works, and runs it.
+fn ran(name: &str, kind: &str) -> (Folder, Ended) {
     let folder = Folder::new();
     let parent = folder.path("");
     let made = tidemill_in(&parent, ["new", name, "--kind", kind]).well();
     let expected = format!(
-        "made {name}; now: cd {name} && cargo test && tidemill build && tidemill run pipeline.toml\n"
+        "made {name}; now: cd {name} && cargo test && tidemill build && tidemill test tests && tidemill run pipeline.toml\n"
     );
     assert_eq!(made.stdout, expected);
     let project = folder.path(name);
@@ -21,6 +21,8 @@ fn made(name: &str, kind: &str) -> (Folder, Ended) {
 
     succeeds(cargo(&project).args(["test", "--quiet"]));
     succeeds(command(&project).args(["build", "--quiet"]).env_remove("CARGO_TARGET_DIR"));
+    let tested = tidemill_in(&project, ["test", "tests", "--restore-everywhere"]).well();
+    assert!(tested.stdout.ends_with("1 script: 1 passed\n"), "{}", tested.stdout);
     let ran = tidemill_in(&project, ["run", "pipeline.toml", "--quiet"]).well();
     (folder, ran)
 }
@@ -40,7 +42,7 @@ fn succeeds(command: &mut Command) {
 
 #[test]
 fn a_transform_is_made_tested_built_inspected_and_run() {
-    let (folder, ran) = made("order-worth", "transform");
+    let (folder, ran) = ran("order-worth", "transform");
     let rows: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(
         rows,
@@ -95,7 +97,7 @@ fn operators_that_disagree_are_refused(folder: &Folder) {
 
 #[test]
 fn an_aggregate_is_made_tested_built_inspected_and_run() {
-    let (folder, ran) = made("add-up", "aggregate");
+    let (folder, ran) = ran("add-up", "aggregate");
     let row = |item: &str, hour: u32, orders: u32, quantity: u32, large: bool| {
         format!(
             r#"{{"item":"{item}","window_start":"2026-01-05T{hour:02}:00:00Z","window_end":"2026-01-05T{:02}:00:00Z","orders":{orders},"quantity":{quantity},"large":{large}}}"#,
@@ -113,6 +115,36 @@ fn an_aggregate_is_made_tested_built_inspected_and_run() {
     );
     let inspected = tidemill_in(&folder.path("add-up"), ["inspect", "--json", built]).well();
     assert_eq!(inspected.json()["world"], "aggregate-operator");
+}
+
+#[test]
+fn a_window_operator_is_made_tested_built_inspected_and_run() {
+    let (folder, ran) = ran("median-quantity", "window");
+    let expected = r#"{"item":"flour","window_start":"2026-01-05T08:00:00Z","window_end":"2026-01-05T09:00:00Z","orders":2,"median_quantity":3}"#;
+    assert_eq!(ran.stdout.lines().collect::<Vec<_>>(), [expected]);
+    let built = "target/operators/median_quantity.wasm";
+    let inspected = tidemill_in(&folder.path("median-quantity"), ["inspect", built]).well();
+    let about = "world    window-operator\nreads    quantity: integer\n";
+    assert!(inspected.stdout.contains(about), "{}", inspected.stdout);
+}
+
+#[test]
+fn a_join_is_made_tested_built_inspected_and_run() {
+    let (folder, ran) = ran("orders-deliveries", "join");
+    let row = |item: &str, quantity: u32, carrier: &str| {
+        format!(r#"{{"item":"{item}","quantity":{quantity},"carrier":{carrier}}}"#)
+    };
+    let expected = [
+        row("flour", 3, "\"north\""),
+        row("flour", 8, "null"),
+        row("rye", 10, "\"south\""),
+        row("rye", 2, "null"),
+    ];
+    assert_eq!(sorted(ran.stdout.lines()), sorted(expected.iter().map(String::as_str)));
+    let built = "target/operators/orders_deliveries.wasm";
+    let inspected = tidemill_in(&folder.path("orders-deliveries"), ["inspect", built]).well();
+    let about = "left     item: text, quantity: integer\nright    carrier: text; may be absent\n";
+    assert!(inspected.stdout.contains(about), "{}", inspected.stdout);
 }
 
 #[test]

@@ -3,12 +3,14 @@
 //! A test makes a [`Folder`], writes files into it, runs a pipeline there, and looks at what [`Ended`] says and at
 //! the files. Nothing here knows the host's library; what the kit can't see, users can't see either.
 
+mod bucket;
 mod components;
 mod consumer;
 mod ended;
 mod folder;
 mod program;
 
+pub use bucket::Bucket;
 pub use components::component;
 pub use consumer::Consumer;
 pub use ended::Ended;

@@ -48,6 +48,11 @@ pub fn command(folder: &Path) -> Command {
     command.current_dir(folder).env("XDG_CACHE_HOME", target().join("tests-cache"));
     // What the person who runs the tests has set up must not decide them.
     command.env_remove("TIDEMILL_LOG").env_remove("TIDEMILL_FAILPOINTS");
+    std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")).for_each(
+        |(name, _)| {
+            command.env_remove(name);
+        },
+    );
     command
 }
 

@@ -317,6 +317,7 @@ fn manifest(store: &Store, checkpoint: u64, files: Vec<tidemill_checkpoint::File
         state,
         collections: Vec::new(),
         watermarks: Vec::new(),
+        in_flight: None,
     };
     let partition = tidemill_checkpoint::Partition {
         name: "0".to_owned(),

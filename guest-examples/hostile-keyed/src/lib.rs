@@ -22,6 +22,8 @@ const NAME_BYTES: usize = 300;
 const FLOOD_MIB: i64 = 80;
 /// More timers than may be set in one call.
 const TIMERS: u32 = 300_000;
+/// Turns of a loop for a row: so a batch takes tens of milliseconds.
+const DAWDLES: u32 = 40_000;
 
 #[derive(Clone, Copy)]
 enum Hostile {
@@ -31,6 +33,7 @@ enum Hostile {
     BeyondTime,
     ManyTimers,
     PanicInTimer,
+    Dawdle,
 }
 
 #[operator]
@@ -47,6 +50,7 @@ impl Process for Hostile {
             "beyond-time" => Self::BeyondTime,
             "many-timers" => Self::ManyTimers,
             "panic-in-timer" => Self::PanicInTimer,
+            "dawdle" => Self::Dawdle,
             other => return Err(format!("`{other}` is nothing that it does")),
         })
     }
@@ -65,6 +69,7 @@ impl Process for Hostile {
             Self::BeyondTime => timers.set("never", Timestamp(i64::MAX)),
             Self::ManyTimers => (0..TIMERS).for_each(|n| timers.set(n.to_string(), Timestamp(0))),
             Self::PanicInTimer => timers.set("panic", Timestamp(0)),
+            Self::Dawdle => (0..DAWDLES).for_each(|turn| _ = std::hint::black_box(turn)),
         }
         Answer { count }
     }

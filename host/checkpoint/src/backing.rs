@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::names::Digest;
@@ -40,11 +40,39 @@ pub(crate) trait Backing: Debug + Send + Sync {
     /// Whether a file of this size is there.
     fn has(&self, path: &str, bytes: u64) -> Result<bool, Error>;
 
-    /// Brings a file to a local path where nothing is yet. If it is never changed there, a link will do.
-    fn fetch(&self, path: &str, to: &Path, immutable: bool) -> Result<(), Error>;
+    /// The first of these files, with their sizes, that isn't there; whatever was found before, it is looked up.
+    fn first_missing(&self, files: &[(String, u64)]) -> Result<Option<usize>, Error> {
+        for (at, (path, bytes)) in files.iter().enumerate() {
+            if !self.has(path, *bytes)? {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where a file lies on a local disk; none if it has to be read from elsewhere.
+    fn local(&self, path: &str) -> Option<PathBuf>;
 
     /// Makes everything durable that was put or removed.
     fn sync(&self) -> Result<(), Error>;
+
+    /// Whether [`Backing::lock`] keeps anybody out. Where it doesn't, a process that was thought dead may still be at
+    /// work, and a person keeps and deletes while files are removed; see the module `object`.
+    fn locks(&self) -> bool {
+        true
+    }
+
+    /// As [`Backing::list`], without those that are so young that somebody whom no lock keeps out may be about to
+    /// name them in a manifest.
+    fn list_settled(&self, folder: &str) -> Result<Vec<(String, u64)>, Error> {
+        self.list(folder)
+    }
+
+    /// Removes files, durably.
+    fn remove_all(&self, paths: &[String]) -> Result<(), Error> {
+        paths.iter().try_for_each(|path| self.remove(path))?;
+        self.sync()
+    }
 
     /// Keeps other processes from holding the same lock until the guard is dropped; waits for it if asked to,
     /// otherwise returns [`Error::InUse`].

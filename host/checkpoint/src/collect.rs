@@ -9,6 +9,9 @@ use crate::error::Error;
 use crate::failpoint;
 use crate::names::Digest;
 
+/// As many as one request to an object store may name.
+const REMOVED_AT_ONCE: usize = 1000;
+
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
@@ -27,6 +30,7 @@ pub(crate) fn retain(
     contents: &Contents,
     count: NonZeroUsize,
     in_flight: &BTreeSet<Digest>,
+    may_go_on: &dyn Fn() -> Result<(), Error>,
 ) -> Result<Collected, Error> {
     let mut readable = Vec::new();
     let mut old = Vec::new();
@@ -47,7 +51,7 @@ pub(crate) fn retain(
     {
         remove_marks(contents, oldest.checkpoint)?;
     }
-    let collected = files(contents, in_flight)?;
+    let collected = files(contents, in_flight, may_go_on)?;
     Ok(Collected { manifests: old, ..collected })
 }
 
@@ -66,25 +70,33 @@ fn remove_marks(contents: &Contents, before: u64) -> Result<(), Error> {
 }
 
 /// Removes the files that no manifest needs and that aren't about to be named by one. As long as a manifest can't be
-/// read, nobody knows what it needs, and none is removed.
-pub(crate) fn files(contents: &Contents, in_flight: &BTreeSet<Digest>) -> Result<Collected, Error> {
+/// read, nobody knows what it needs, and none is removed. Before every few it is asked whether it may go on.
+pub(crate) fn files(
+    contents: &Contents,
+    in_flight: &BTreeSet<Digest>,
+    may_go_on: &dyn Fn() -> Result<(), Error>,
+) -> Result<Collected, Error> {
     let (needed, unknown) = needed(contents)?;
     let mut collected = Collected::default();
     if let Some(unknown) = unknown {
         collected.waiting = Some(format!("files that aren't needed stay, since {unknown}"));
         return Ok(collected);
     }
-    for (path, bytes) in contents.backing.list("files")? {
+    let mut removed = Vec::new();
+    for (path, bytes) in contents.backing.list_settled("files")? {
         let digest = path.split_once('/').and_then(|(_, name)| name.parse::<Digest>().ok());
         let Some(digest) = digest else { continue };
         if needed.contains(&digest) || in_flight.contains(&digest) {
             continue;
         }
-        contents.backing.remove(&format!("files/{path}"))?;
+        removed.push(format!("files/{path}"));
         collected.files_count += 1;
         collected.bytes += bytes;
     }
-    contents.backing.sync()?;
+    for paths in removed.chunks(REMOVED_AT_ONCE) {
+        may_go_on()?;
+        contents.backing.remove_all(paths)?;
+    }
     Ok(collected)
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::backing::Backing;
@@ -11,6 +11,7 @@ use crate::collect::{self, Collected};
 use crate::copies::{Copies, encode};
 use crate::error::{Error, Problem};
 use crate::files::path_of;
+use crate::local::link_or_copy;
 use crate::manifest::{FileEntry, Manifest};
 use crate::names::{CheckpointName, Digest, SavepointName, Selector};
 use crate::verify::{self, Progress, Report};
@@ -33,6 +34,7 @@ pub(crate) const RUN_LOCK: &str = "LOCK";
 pub struct Contents {
     pub(crate) backing: Arc<dyn Backing>,
     pub(crate) pipeline: String,
+    downloads: Option<PathBuf>,
 }
 
 /// A manifest in a store.
@@ -57,7 +59,18 @@ pub enum Name {
 
 impl Contents {
     pub(crate) fn new(backing: Arc<dyn Backing>, pipeline: String) -> Self {
-        Self { backing, pipeline }
+        Self { backing, pipeline, downloads: None }
+    }
+
+    /// From now on [`Contents::verify`] leaves what it reads of a store that isn't on a local disk in this folder, so
+    /// that [`Contents::restore`] needn't read it again. What is in the folder is removed.
+    ///
+    /// # Errors
+    /// When the folder can't be emptied.
+    pub fn download_to(&mut self, folder: PathBuf) -> Result<(), Error> {
+        remove_folder(&folder)?;
+        self.downloads = Some(folder);
+        Ok(())
     }
 
     /// The pipeline whose store it is.
@@ -151,11 +164,12 @@ impl Contents {
         manifest: &Manifest,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Report, Vec<Problem>> {
-        verify::verify(&*self.backing, &manifest.state.files, progress)
+        verify::verify(&*self.backing, &manifest.state.files, self.downloads.as_deref(), progress)
     }
 
     /// Brings the files of the state into a folder that is empty or not there yet; by links where a file is never
-    /// changed and the file system allows it. Contents aren't checked, see [`Contents::verify`].
+    /// changed and the file system allows it. What is on a local disk isn't checked, see [`Contents::verify`]; what
+    /// is read from elsewhere is, and is what [`Contents::verify`] has left here, if it was asked to.
     ///
     /// # Errors
     /// When the folder has something in it, or a file is missing or can't be copied. Whatever is in the folder then is
@@ -166,18 +180,40 @@ impl Contents {
         if fs::read_dir(folder).map_err(failed())?.next().is_some() {
             return Err(failed()(std::io::Error::other("it isn't empty")));
         }
-        for file in &manifest.state.files {
-            let to = folder.join(file.name.as_str());
-            self.backing.fetch(&path_of(file.sha256), &to, file.immutable)?;
-            let restored = fs::symlink_metadata(&to).map_err(failed())?;
-            let why = match restored.len() {
-                _ if !restored.is_file() => "it isn't a file".to_owned(),
-                bytes if bytes != file.bytes => format!("it has {bytes} bytes instead of {}", file.bytes),
-                _ => continue,
-            };
-            return Err(Error::Broken { file: self.location(file), why });
+        let files = &manifest.state.files;
+        if files.iter().all(|file| self.backing.local(&path_of(file.sha256)).is_some()) {
+            for file in files {
+                let from = self.backing.local(&path_of(file.sha256)).unwrap_or_default();
+                self.restore_file(file, &from, folder)?;
+            }
+            return Ok(());
         }
-        Ok(())
+        let downloads = self.downloads.clone().unwrap_or_else(|| folder.join("downloads"));
+        let is_there = |file: &&FileEntry| {
+            fs::metadata(downloads.join(file.sha256.to_string())).is_ok_and(|found| found.len() == file.bytes)
+        };
+        let missing: Vec<FileEntry> = files.iter().filter(|file| !is_there(file)).cloned().collect();
+        verify::verify(&*self.backing, &missing, Some(&downloads), &|_| ()).map_err(|problems| {
+            let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            Error::io(format!("restore {}", manifest.name()))(std::io::Error::other(told.join("; ")))
+        })?;
+        for file in files {
+            self.restore_file(file, &downloads.join(file.sha256.to_string()), folder)?;
+        }
+        remove_folder(&downloads)
+    }
+
+    fn restore_file(&self, file: &FileEntry, from: &Path, folder: &Path) -> Result<(), Error> {
+        let to = folder.join(file.name.as_str());
+        link_or_copy(from, &to, file.immutable)?;
+        let restored =
+            fs::symlink_metadata(&to).map_err(Error::io(format!("restore into {}", folder.display())))?;
+        let why = match restored.len() {
+            _ if !restored.is_file() => "it isn't a file".to_owned(),
+            bytes if bytes != file.bytes => format!("it has {bytes} bytes instead of {}", file.bytes),
+            _ => return Ok(()),
+        };
+        Err(Error::Broken { file: self.location(file), why })
     }
 
     /// Where the content of a file stands, for people.
@@ -191,6 +227,7 @@ impl Contents {
     /// When there is no such checkpoint, it can't be believed, or the name is taken.
     pub fn keep(&self, checkpoint: u64, name: &SavepointName) -> Result<(), Error> {
         let _edit = self.backing.lock(EDIT_LOCK, true)?;
+        let of = self.find(&Selector::Checkpoint(checkpoint))?;
         let mut manifest = self.read(&Selector::Checkpoint(checkpoint))?;
         manifest.savepoint = Some(name.clone());
         let sealed = encode(&manifest)?;
@@ -204,7 +241,14 @@ impl Contents {
         if !self.backing.create(&first, &sealed)? {
             return Err(exists());
         }
-        self.backing.replace(&copy, &sealed)
+        self.backing.replace(&copy, &sealed)?;
+        if self.backing.locks() || self.look_at(&of)?.is_some() {
+            return Ok(());
+        }
+        // Whoever removes manifests looks only then what is needed. The checkpoint's is still there, so that look is to
+        // come and finds the savepoint; or it is gone, as here, and so may the files be.
+        self.remove_manifests(std::slice::from_ref(&name))?;
+        Err(self.missing(&Selector::Checkpoint(checkpoint)))
     }
 
     /// Deletes a checkpoint or savepoint, also one that can't be believed, and the files that nothing else needs; if
@@ -222,7 +266,11 @@ impl Contents {
         }
         self.remove_manifests(std::slice::from_ref(&name))?;
         let mut collected = match self.backing.lock(RUN_LOCK, false) {
-            Ok(_run) => collect::files(self, &BTreeSet::new())?,
+            Ok(_) if !self.backing.locks() => Collected {
+                waiting: Some("the pipeline removes the files with one of its checkpoints".to_owned()),
+                ..Collected::default()
+            },
+            Ok(_run) => collect::files(self, &BTreeSet::new(), &|| Ok(()))?,
             Err(Error::InUse { holder, .. }) => Collected {
                 waiting: Some(format!("{holder} runs the pipeline and removes the files later")),
                 ..Collected::default()
@@ -290,6 +338,15 @@ impl std::fmt::Display for Name {
             Self::Checkpoint(name) => name.fmt(f),
             Self::Savepoint(name) => write!(f, "savepoint {name}"),
         }
+    }
+}
+
+fn remove_folder(folder: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(format!("empty the folder {}", folder.display()))(error))
+        }
+        _ => Ok(()),
     }
 }
 

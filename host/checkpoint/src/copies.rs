@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::contents::{Contents, Name};
 use crate::error::Error;
-use crate::manifest::{FORMAT, Manifest};
+use crate::manifest::{FORMAT_IN_FLIGHT, Manifest};
 use crate::names::shown;
 use crate::sealed::{seal, unseal};
 
@@ -33,7 +33,15 @@ impl Contents {
             Ok(Some(bytes)) => self.decode(path, name, &bytes).map(|manifest| Some((manifest, bytes))),
             Err(error) => Err(error),
         };
-        Ok(match (read(&first), read(&second)) {
+        let mut copies = [read(&first), read(&second)];
+        // A service that doesn't answer says nothing about what it keeps.
+        if self.backing.local(&first).is_none()
+            && let Some(silent) = copies.iter_mut().find(|copy| matches!(copy, Err(Error::Io { .. })))
+        {
+            std::mem::replace(silent, Ok(None))?;
+        }
+        let [one, other] = copies;
+        Ok(match (one, other) {
             (Ok(None), Ok(None)) => Copies::Missing,
             (Ok(Some((manifest, one))), Ok(Some((_, other)))) if one == other => {
                 Copies::Good { manifest: Box::new(manifest), sealed: one, warning: None, heal: None }
@@ -66,8 +74,12 @@ impl Contents {
         }
         let text = unseal(bytes).map_err(broken)?;
         let Probe { format } = serde_json::from_str(text).map_err(|e| broken(e.to_string()))?;
-        if format > u64::from(FORMAT) {
-            return Err(Error::NewerFormat { file: self.shown(path), found: format, known: FORMAT });
+        if format > u64::from(FORMAT_IN_FLIGHT) {
+            return Err(Error::NewerFormat {
+                file: self.shown(path),
+                found: format,
+                known: FORMAT_IN_FLIGHT,
+            });
         }
         let manifest: Manifest = serde_json::from_str(text).map_err(|e| broken(e.to_string()))?;
         manifest.check().map_err(broken)?;

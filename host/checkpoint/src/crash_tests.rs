@@ -67,27 +67,72 @@ struct Promised {
     commit: Option<u64>,
 }
 
-struct World {
-    place: Simulated,
+/// A place that crashes where a test wants.
+trait Crashing: Default {
+    fn backing(&self) -> Arc<dyn Backing>;
+    fn crash_after(&self, changes: u64);
+    fn crashed(&self) -> bool;
+    fn reboot(&self, chance: u64);
+}
+
+impl Crashing for Simulated {
+    fn backing(&self) -> Arc<dyn Backing> {
+        Arc::new(self.clone())
+    }
+
+    fn crash_after(&self, changes: u64) {
+        self.crash_after(changes);
+    }
+
+    fn crashed(&self) -> bool {
+        self.crashed()
+    }
+
+    fn reboot(&self, chance: u64) {
+        self.reboot(chance);
+    }
+}
+
+#[cfg(feature = "s3")]
+impl Crashing for crate::object::tests::Faulty {
+    fn backing(&self) -> Arc<dyn Backing> {
+        Arc::new(crate::object::Objects::of_tests(Arc::new(self.clone())))
+    }
+
+    fn crash_after(&self, changes: u64) {
+        self.crash_after(changes);
+    }
+
+    fn crashed(&self) -> bool {
+        self.crashed()
+    }
+
+    fn reboot(&self, chance: u64) {
+        self.reboot(chance);
+    }
+}
+
+struct World<P> {
+    place: P,
     folder: tempfile::TempDir,
     promised: Promised,
     next: u64,
     last_run: u64,
 }
 
-impl World {
+impl<P: Crashing> World<P> {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         for content in 0..CONTENTS_COUNT {
             fs::write(folder.path().join(format!("{content}.sst")), vec![content; usize::from(content) + 1])
                 .unwrap();
         }
-        let (place, promised) = (Simulated::default(), Promised::default());
+        let (place, promised) = (P::default(), Promised::default());
         Self { place, folder, promised, next: 1, last_run: 0 }
     }
 
     fn open(&mut self) -> Result<Store, Error> {
-        let store = Store::open_at(Arc::new(self.place.clone()), "orders")?;
+        let store = Store::open_at(self.place.backing(), "orders")?;
         assert!(store.run() > self.last_run, "runs rise");
         self.last_run = store.run();
         self.next = store.numbers_seen()?.last().map_or(1, |last| last + 1).max(self.next);
@@ -179,7 +224,7 @@ impl World {
     fn check_nothing_unneeded(&self, store: &Store) -> Result<(), Error> {
         let (needed, unknown) = needed(store)?;
         assert!(unknown.is_none(), "{unknown:?}");
-        for (path, _) in self.place.list("files")? {
+        for (path, _) in store.backing.list("files")? {
             let digest: Digest = path.split_once('/').unwrap().1.parse().unwrap();
             assert!(needed.contains(&digest), "{path} isn't needed, and nothing is in flight");
         }
@@ -204,7 +249,7 @@ impl World {
     }
 }
 
-fn manifest(checkpoint: u64, run: u64, state: State) -> Manifest {
+pub(crate) fn manifest(checkpoint: u64, run: u64, state: State) -> Manifest {
     Manifest {
         format: FORMAT,
         pipeline: "orders".to_owned(),
@@ -226,8 +271,8 @@ fn manifest(checkpoint: u64, run: u64, state: State) -> Manifest {
 }
 
 /// Takes the steps, and lets the process die in some of them, after so many changes.
-fn run(steps: &[(Step, Option<u64>)], chance: u64) {
-    let mut world = World::new();
+fn run<P: Crashing>(steps: &[(Step, Option<u64>)], chance: u64) {
+    let mut world = World::<P>::new();
     let mut store = world.open().unwrap();
     for (at, (step, crash)) in steps.iter().enumerate() {
         if let Some(changes) = crash {
@@ -267,6 +312,20 @@ proptest! {
         steps in proptest::collection::vec((step(), proptest::option::weighted(0.4, 0..12_u64)), 1..40),
         chance in any::<u64>(),
     ) {
-        run(&steps, chance);
+        run::<Simulated>(&steps, chance);
+    }
+}
+
+#[cfg(feature = "s3")]
+proptest! {
+    // Each has threads of its own for every process that it starts.
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_kept_in_an_object_store_is_whole_wherever_the_process_dies(
+        steps in proptest::collection::vec((step(), proptest::option::weighted(0.4, 0..12_u64)), 1..25),
+        chance in any::<u64>(),
+    ) {
+        run::<crate::object::tests::Faulty>(&steps, chance);
     }
 }

@@ -191,6 +191,15 @@ pub enum Problem {
         /// The digest it has.
         found: Digest,
     },
+    /// It isn't known: a service doesn't answer, or what it sends can't be written to the local disk.
+    Unreachable {
+        /// The file.
+        file: String,
+        /// What it is where it is restored.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// It can't be read.
     Unreadable {
         /// The file.
@@ -213,6 +222,12 @@ impl fmt::Display for Problem {
                 f,
                 "{file} (`{name}` of the state) was changed: it has SHA-256 {found} instead of {expected}"
             )?,
+            Self::Unreachable { file, name, why } => {
+                return write!(
+                    f,
+                    "{file} (`{name}` of the state) can't be brought here: {why}; then start again"
+                );
+            }
             Self::Unreadable { file, name, why } => {
                 write!(f, "{file} (`{name}` of the state) can't be read: {why}")?;
             }

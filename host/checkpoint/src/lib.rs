@@ -1,6 +1,7 @@
 //! Checkpoints, kept so that what doesn't verify is never believed.
 //!
-//! A [`Store`] holds the checkpoints of one pipeline in a folder:
+//! A [`Store`] holds the checkpoints of one pipeline in a folder, or under a prefix in an object store, where nothing
+//! can be locked and nothing is half written:
 //!
 //! ```text
 //! LOCK, LOCK-edit                     held by the process that runs the pipeline; by whoever removes something
@@ -33,6 +34,9 @@ mod files;
 mod local;
 mod manifest;
 mod names;
+#[cfg(feature = "s3")]
+mod object;
+mod place;
 mod runs;
 mod sealed;
 #[cfg(test)]
@@ -44,9 +48,11 @@ pub use collect::Collected;
 pub use contents::{Contents, Listed, Name};
 pub use error::{Error, Problem};
 pub use manifest::{
-    Becomes, Collection, Counters, Counts, FORMAT, Field, FileEntry, Kind, Manifest, Operator, Part,
-    Partition, Position, Sink, Source, State, StateSchema, WatermarkRange,
+    Becomes, Collection, Counters, Counts, FORMAT, FORMAT_IN_FLIGHT, Field, FileEntry, InFlight, Kind,
+    Manifest, Offsets, Operator, Part, Partition, Position, Repeatable, Sink, Source, State, StateSchema,
+    WatermarkRange,
 };
 pub use names::{CheckpointName, Digest, FileName, PartPath, SavepointName, Selector};
+pub use place::{Place, S3Place};
 pub use store::Store;
 pub use verify::{Progress, Report};

@@ -136,6 +136,21 @@ impl Local {
     }
 }
 
+/// Brings a file to a path where nothing is yet. If it is never changed there, a link will do.
+pub(crate) fn link_or_copy(from: &Path, to: &Path, immutable: bool) -> Result<(), Error> {
+    let failed = || Error::io(format!("copy {} to {}", from.display(), to.display()));
+    if immutable {
+        match fs::hard_link(from, to) {
+            Err(error) if cannot_link(&error) => {}
+            other => return other.map_err(failed()),
+        }
+    }
+    let mut source = open_regular(from)?;
+    let mut copy = OpenOptions::new().write(true).create_new(true).open(to).map_err(failed())?;
+    io::copy(&mut source, &mut copy).map_err(failed())?;
+    Ok(())
+}
+
 /// Across file systems, where links are unknown or forbidden, or when there are too many.
 fn cannot_link(error: &io::Error) -> bool {
     use ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
@@ -263,19 +278,8 @@ impl Backing for Local {
         }
     }
 
-    fn fetch(&self, path: &str, to: &Path, immutable: bool) -> Result<(), Error> {
-        let from = self.path(path);
-        let failed = || Error::io(format!("copy {} to {}", from.display(), to.display()));
-        if immutable {
-            match fs::hard_link(&from, to) {
-                Err(error) if cannot_link(&error) => {}
-                other => return other.map_err(failed()),
-            }
-        }
-        let mut source = open_regular(&from)?;
-        let mut copy = OpenOptions::new().write(true).create_new(true).open(to).map_err(failed())?;
-        io::copy(&mut source, &mut copy).map_err(failed())?;
-        Ok(())
+    fn local(&self, path: &str) -> Option<PathBuf> {
+        Some(self.path(path))
     }
 
     fn sync(&self) -> Result<(), Error> {

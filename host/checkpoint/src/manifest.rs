@@ -14,10 +14,13 @@ use crate::names::{CheckpointName, Digest, FileName, PartPath, SavepointName};
 /// misread needs a new number.
 pub const FORMAT: u32 = 1;
 
+/// The number of the format of a checkpoint with rows in flight: older versions, which would forget them, refuse it.
+pub const FORMAT_IN_FLIGHT: u32 = 2;
+
 /// A checkpoint, complete: everything that is needed to go on from it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The format, [`FORMAT`].
+    /// The format, [`FORMAT`] or [`FORMAT_IN_FLIGHT`].
     pub format: u32,
     /// The pipeline's name.
     pub pipeline: String,
@@ -161,6 +164,18 @@ pub struct Operator {
     pub collections: Vec<Collection>,
     /// How far event time had come at each of its key groups.
     pub watermarks: Vec<WatermarkRange>,
+    /// What was in flight to it; none: its tasks had waited for all barriers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<InFlight>,
+}
+
+/// Rows that an operator's tasks had not processed yet; they are filed with its state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// How many there are; perhaps none, though barriers weren't waited for.
+    pub rows: u64,
+    /// Their fields, in order.
+    pub fields: Vec<Field>,
 }
 
 /// A field: its name and type.
@@ -242,6 +257,28 @@ pub struct Sink {
     pub destination: String,
     /// What was staged and not committed yet.
     pub parts: Vec<Part>,
+    /// Of a log that shows rows at once: where those are that come again behind the checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeatable: Option<Repeatable>,
+}
+
+/// Where in a log the rows are that come again when a pipeline goes on from the checkpoint, so that they are copies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeatable {
+    /// The log's identity, to notice that another stands in its place; 16 hex digits.
+    pub log: String,
+    /// By the numbers of its partitions.
+    pub partitions: Vec<Offsets>,
+}
+
+/// Offsets of records in a partition of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offsets {
+    /// Ranges before `from`, ascending: the first offset and the one behind the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<(u64, u64)>,
+    /// All from here on.
+    pub from: u64,
 }
 
 /// A staged file.
@@ -314,10 +351,22 @@ impl Manifest {
         self.state.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
     }
 
+    /// Whether a task took its snapshot without waiting for all of its barriers.
+    pub fn is_unaligned(&self) -> bool {
+        self.operators.iter().any(|o| o.in_flight.is_some())
+    }
+
+    /// How many rows were in flight.
+    pub fn rows_in_flight(&self) -> u64 {
+        let rows = self.operators.iter().filter_map(|o| o.in_flight.as_ref()).map(|i| i.rows);
+        rows.fold(0, u64::saturating_add)
+    }
+
     /// What types can't say: that numbers and names agree with each other. Asked before writing and after reading.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.format != FORMAT {
-            return Err(format!("format {} instead of {FORMAT}", self.format));
+        let expected = if self.is_unaligned() { FORMAT_IN_FLIGHT } else { FORMAT };
+        if self.format != expected {
+            return Err(format!("format {} instead of {expected}", self.format));
         }
         unique("source", self.sources.iter().map(|s| &s.id))?;
         for source in &self.sources {
@@ -332,6 +381,8 @@ impl Manifest {
         for sink in &self.sinks {
             unique("staged part", sink.parts.iter().map(|p| &p.staged))?;
             unique("committed part", sink.parts.iter().map(|p| p.becomes.to_string()))?;
+            let checked = sink.repeatable.iter().try_for_each(Repeatable::check);
+            checked.map_err(|why| format!("sink `{}`: {why}", sink.id))?;
         }
         Ok(())
     }
@@ -340,10 +391,7 @@ impl Manifest {
 impl Partition {
     fn check(&self) -> Result<(), String> {
         let hex = |what: &str, hash: &str| {
-            if hash.len() == 16 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-                return Ok(());
-            }
-            Err(format!("partition `{}`: the {what} isn't 16 hex digits", self.name))
+            check_hex(what, hash).map_err(|why| format!("partition `{}`: {why}", self.name))
         };
         match &self.position {
             Position::File { byte, tail_bytes, .. } if tail_bytes > byte => {
@@ -356,6 +404,31 @@ impl Partition {
             Position::Generated { .. } => Ok(()),
         }
     }
+}
+
+impl Repeatable {
+    fn check(&self) -> Result<(), String> {
+        check_hex("log's identity", &self.log)?;
+        for (partition, Offsets { before, from }) in self.partitions.iter().enumerate() {
+            let mut behind = 0;
+            for &(first, end) in before {
+                if first < behind || end <= first || end > *from {
+                    return Err(format!(
+                        "partition {partition}: offsets {first} to {end} behind {behind}, up to {from}"
+                    ));
+                }
+                behind = end;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_hex(what: &str, hash: &str) -> Result<(), String> {
+    if hash.len() == 16 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return Ok(());
+    }
+    Err(format!("the {what} isn't 16 hex digits"))
 }
 
 impl Operator {

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::backing::{Backing, Guard, Put};
 use crate::collect::{self, Collected, commit_path};
-use crate::contents::{CHECKPOINTS, COMMITS, Contents, EDIT_LOCK, Name, RUN_LOCK, SAVEPOINTS, SET_ASIDE};
+use crate::contents::{
+    CHECKPOINTS, COMMITS, Contents, EDIT_LOCK, Listed, Name, RUN_LOCK, SAVEPOINTS, SET_ASIDE,
+};
 use crate::copies::{Copies, MANIFEST_BYTES_MAX, encode};
 use crate::error::Error;
 use crate::failpoint;
@@ -16,6 +18,7 @@ use crate::files::{Identity, Known, path_of};
 use crate::local::Local;
 use crate::manifest::{FileEntry, Manifest};
 use crate::names::{CheckpointName, Digest, FileName, shown};
+use crate::place::Place;
 use crate::runs;
 
 /// The store of a pipeline, held by the process that runs it. What can be done with a store without running its pipeline
@@ -29,6 +32,8 @@ pub struct Store {
     run: u64,
     /// The largest number of a checkpoint that was used when this run began.
     last_number: Option<u64>,
+    /// What each run has found when it began, up to this one.
+    found: Vec<(u64, Option<u64>)>,
     warnings: Vec<String>,
     /// What was put and that no manifest names yet. Held for moments.
     in_flight: Mutex<BTreeSet<Digest>>,
@@ -42,29 +47,24 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in a folder, makes one if the folder is empty or isn't there, and begins a new run. Copies of
+    /// Opens the store in a folder or object store, makes one if nothing is there, and begins a new run. Copies of
     /// manifests that are broken or missing are made anew from the good ones, see [`Store::warnings`].
     ///
     /// # Errors
-    /// When another process holds it, it belongs to another pipeline, the folder holds something else, or the
-    /// file system fails.
-    pub fn open(folder: &Path, pipeline: &str) -> Result<Self, Error> {
-        let local = Local::new(folder);
-        check_folder(&local, folder)?;
-        let [checkpoints, checkpoints_copy] = CHECKPOINTS;
-        let [savepoints, savepoints_copy] = SAVEPOINTS;
-        local.make_folders(&[
-            "tmp",
-            "runs",
-            "files",
-            checkpoints,
-            checkpoints_copy,
-            savepoints,
-            savepoints_copy,
-            COMMITS,
-            SET_ASIDE,
-        ])?;
-        Self::open_at(Arc::new(local), pipeline)
+    /// When another process holds it, it belongs to another pipeline, the place holds something else, or the
+    /// file system or service fails.
+    pub fn open(place: impl Into<Place>, pipeline: &str) -> Result<Self, Error> {
+        match place.into() {
+            Place::Folder(folder) => Self::open_at(Arc::new(make_local(&folder)?), pipeline),
+            #[cfg(feature = "s3")]
+            Place::S3(place) => {
+                let objects = crate::object::Objects::s3(&place)?;
+                objects.check_conditions()?;
+                Self::open_at(Arc::new(objects), pipeline)
+            }
+            #[cfg(not(feature = "s3"))]
+            Place::S3(place) => Err(without_s3(&place)),
+        }
     }
 
     pub(crate) fn open_at(backing: Arc<dyn Backing>, pipeline: &str) -> Result<Self, Error> {
@@ -84,34 +84,71 @@ impl Store {
         names.extend(contents.names_in(SET_ASIDE)?);
         let floor = names.iter().map(|name| name.run).max().unwrap_or(0);
         let run = runs::begin(&*contents.backing, pipeline, floor)?;
-        let edit = contents.backing.lock(EDIT_LOCK, true)?;
-        contents.backing.clean()?;
-        let warnings = heal(&contents)?;
-        drop(edit);
-        Ok(Self {
-            last_number: contents.numbers_seen()?.last().copied(),
+        // Only now, when an older run may not write any more, and before anything else: see `runs`.
+        let last_number = contents.numbers_seen()?.last().copied();
+        runs::note_found(&*contents.backing, run, last_number)?;
+        let found = runs::found(&*contents.backing)?;
+        let mut store = Self {
             contents,
             run,
-            warnings,
+            last_number,
+            found,
+            warnings: Vec::new(),
             in_flight: Mutex::default(),
             collecting: RwLock::default(),
             known: Mutex::default(),
             _lock: lock,
-        })
+        };
+        let edit = store.backing.lock(EDIT_LOCK, true)?;
+        store.backing.clean()?;
+        store.set_zombies_aside()?;
+        store.warnings = heal(&store)?;
+        drop(edit);
+        Ok(store)
     }
 
-    /// What the store in a folder holds, for tools. Nothing is locked or changed.
+    /// What the store in a place holds, for tools. Nothing is locked or changed.
     ///
     /// # Errors
-    /// When the folder holds no store, or can't be read.
-    pub fn look(folder: &Path) -> Result<Contents, Error> {
-        let backing = Arc::new(Local::new(folder));
-        let why = || {
-            if folder.is_dir() { "no run of a pipeline has begun there" } else { "there is no such folder" }
+    /// When the place holds no store, or can't be read.
+    pub fn look(place: impl Into<Place>) -> Result<Contents, Error> {
+        let (backing, why): (Arc<dyn Backing>, _) = match place.into() {
+            Place::Folder(folder) if !folder.is_dir() => {
+                (Arc::new(Local::new(&folder)), "there is no such folder")
+            }
+            Place::Folder(folder) => (Arc::new(Local::new(&folder)), "no run of a pipeline has begun there"),
+            #[cfg(feature = "s3")]
+            Place::S3(place) => {
+                (Arc::new(crate::object::Objects::s3(&place)?), "no run of a pipeline has begun there")
+            }
+            #[cfg(not(feature = "s3"))]
+            Place::S3(place) => return Err(without_s3(&place)),
         };
-        let not_a_store = || Error::NotAStore { store: backing.describe(), why: why().to_owned() };
+        Self::look_at_place(backing, why)
+    }
+
+    pub(crate) fn look_at_place(backing: Arc<dyn Backing>, why: &str) -> Result<Contents, Error> {
+        let not_a_store = || Error::NotAStore { store: backing.describe(), why: why.to_owned() };
         let pipeline = runs::pipeline(&*backing)?.ok_or_else(not_a_store)?;
         Ok(Contents::new(backing, pipeline))
+    }
+
+    /// As [`Contents::download_to`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn download_to(&mut self, folder: PathBuf) -> Result<(), Error> {
+        self.contents.download_to(folder)
+    }
+
+    /// As [`Contents::list`], without what zombies have written since this run began: that is nobody's.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn list(&self) -> Result<Vec<Listed>, Error> {
+        let mut listed = self.contents.list()?;
+        listed.retain(|listed| !matches!(&listed.name, Name::Checkpoint(name) if self.is_zombie(name)));
+        Ok(listed)
     }
 
     /// The number of this run: above those of all runs before it.
@@ -169,11 +206,10 @@ impl Store {
         if let Some(used) = used.filter(|used| *used >= name.checkpoint) {
             return Err(Error::Exists { store: self.backing.describe(), what: format!("checkpoint {used}") });
         }
-        for file in &manifest.state.files {
-            if !self.backing.has(&path_of(file.sha256), file.bytes)? {
-                let file = self.location(file);
-                return Err(Error::Broken { file, why: format!("{name} needs it, and it isn't there") });
-            }
+        let files: Vec<_> = manifest.state.files.iter().map(|f| (path_of(f.sha256), f.bytes)).collect();
+        if let Some(missing) = self.backing.first_missing(&files)? {
+            let file = self.location(&manifest.state.files[missing]);
+            return Err(Error::Broken { file, why: format!("{name} needs it, and it isn't there") });
         }
         self.backing.sync()?;
         let [first, copy] = Name::Checkpoint(name).paths();
@@ -219,15 +255,17 @@ impl Store {
         self.move_aside(name)
     }
 
-    /// A manifest of an older run with a number that wasn't used when this one began was written by a process that was
-    /// thought dead. To this run it is nothing, and newer than its own it must not seem.
+    /// What zombies have written is nothing to this run, and newer than its own it must not seem.
     fn set_zombies_aside(&self) -> Result<(), Error> {
-        let is_zombie =
-            |name: &CheckpointName| name.run < self.run && Some(name.checkpoint) > self.last_number;
-        for name in self.checkpoint_names()?.into_iter().filter(is_zombie) {
+        for name in self.checkpoint_names()?.into_iter().filter(|name| self.is_zombie(name)) {
             self.move_aside(name)?;
         }
         Ok(())
+    }
+
+    /// Whether a manifest was written by a process that was thought dead, when a newer run had begun: see `runs`.
+    fn is_zombie(&self, name: &CheckpointName) -> bool {
+        self.found.iter().any(|(run, found)| *run > name.run && Some(name.checkpoint) > *found)
     }
 
     fn move_aside(&self, name: CheckpointName) -> Result<(), Error> {
@@ -268,7 +306,7 @@ impl Store {
         self.set_zombies_aside()?;
         let _alone = self.collecting.write().unwrap_or_else(PoisonError::into_inner);
         let in_flight = self.in_flight().clone();
-        collect::retain(&self.contents, count, &in_flight)
+        collect::retain(&self.contents, count, &in_flight, &|| self.check_fence())
     }
 
     /// Whether this is still the newest run.
@@ -303,6 +341,31 @@ impl Deref for Store {
     fn deref(&self) -> &Contents {
         &self.contents
     }
+}
+
+/// The store's folder, which is made if it isn't there.
+fn make_local(folder: &Path) -> Result<Local, Error> {
+    let local = Local::new(folder);
+    check_folder(&local, folder)?;
+    let [checkpoints, checkpoints_copy] = CHECKPOINTS;
+    let [savepoints, savepoints_copy] = SAVEPOINTS;
+    local.make_folders(&[
+        "tmp",
+        "runs",
+        "files",
+        checkpoints,
+        checkpoints_copy,
+        savepoints,
+        savepoints_copy,
+        COMMITS,
+        SET_ASIDE,
+    ])?;
+    Ok(local)
+}
+
+#[cfg(not(feature = "s3"))]
+fn without_s3(place: &crate::place::S3Place) -> Error {
+    Error::Invalid(format!("{place} can't be used: this tidemill was built without the feature `s3`"))
 }
 
 /// A folder with other things in it is nobody's store: removing what no checkpoint needs would be removing these.

@@ -1,5 +1,8 @@
 //! Verifying a checkpoint: every byte of every file is read and hashed.
 
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -10,6 +13,8 @@ use crate::manifest::FileEntry;
 
 /// As many as read a disk at full speed; the pipeline isn't running yet, or needs the other cores.
 const THREADS_COUNT: usize = 2;
+/// From elsewhere so many are read at once, since each waits for answers most of the time.
+const REMOTE_THREADS_COUNT: usize = 4;
 
 /// How far verifying has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +38,19 @@ pub struct Report {
     pub bytes: u64,
 }
 
+/// Verifies files. What doesn't lie on a local disk is left in the folder `into`, if one is given, under its digest.
 pub(crate) fn verify(
     backing: &dyn Backing,
     files: &[FileEntry],
+    into: Option<&Path>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Report, Vec<Problem>> {
+    let is_local = backing.local("files").is_some();
     let verifying = Verifying {
         backing,
         files,
+        is_local,
+        into: into.filter(|_| !is_local),
         bytes_count: files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes)),
         next: AtomicUsize::new(0),
         files_done: AtomicU64::new(0),
@@ -49,7 +59,8 @@ pub(crate) fn verify(
         progress,
     };
     std::thread::scope(|scope| {
-        for _ in 1..THREADS_COUNT.min(files.len()) {
+        let threads_count = if is_local { THREADS_COUNT } else { REMOTE_THREADS_COUNT };
+        for _ in 1..threads_count.min(files.len()) {
             scope.spawn(|| verifying.work());
         }
         verifying.work();
@@ -65,6 +76,8 @@ pub(crate) fn verify(
 struct Verifying<'a> {
     backing: &'a dyn Backing,
     files: &'a [FileEntry],
+    is_local: bool,
+    into: Option<&'a Path>,
     bytes_count: u64,
     next: AtomicUsize,
     files_done: AtomicU64,
@@ -80,6 +93,8 @@ impl Verifying<'_> {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(file) = self.files.get(at) else { return };
             if let Err(problem) = self.verify(file) {
+                // What can't be believed isn't restored. If it can't be removed either, it is verified anew before.
+                let _ = self.into.map(|into| fs::remove_file(into.join(file.sha256.to_string())));
                 self.problems.lock().unwrap_or_else(PoisonError::into_inner).push((at, problem));
             }
             self.files_done.fetch_add(1, Ordering::Relaxed);
@@ -91,14 +106,18 @@ impl Verifying<'_> {
         let path = path_of(file.sha256);
         let shown = format!("{}/{path}", self.backing.describe());
         let name = file.name.to_string();
-        let unreadable = |why: String| Problem::Unreadable { file: shown.clone(), name: name.clone(), why };
+        let unreadable = |why: String| match self.is_local {
+            true => Problem::Unreadable { file: shown.clone(), name: name.clone(), why },
+            false => Problem::Unreachable { file: shown.clone(), name: name.clone(), why },
+        };
         let Some(mut content) = self.backing.stream(&path).map_err(|e| unreadable(e.to_string()))? else {
             return Err(Problem::Missing { file: shown, name });
         };
+        let mut kept = self.keep(file).map_err(|e| unreadable(e.to_string()))?;
         let hashed = hash(&mut content, |block| {
             self.bytes_done.fetch_add(block.len() as u64, Ordering::Relaxed);
             self.report();
-            Ok(())
+            kept.as_mut().map_or(Ok(()), |kept| kept.write_all(block))
         });
         let (digest, bytes) = hashed.map_err(|e| unreadable(e.to_string()))?;
         if bytes != file.bytes {
@@ -108,6 +127,19 @@ impl Verifying<'_> {
             return Err(Problem::Content { file: shown, name, expected: file.sha256, found: digest });
         }
         Ok(())
+    }
+
+    /// The local file for what is read. Two threads may write the same, if two files are alike: each its own, and the
+    /// name is the last one's.
+    fn keep(&self, file: &FileEntry) -> io::Result<Option<File>> {
+        let Some(into) = self.into else { return Ok(None) };
+        fs::create_dir_all(into)?;
+        let path = into.join(file.sha256.to_string());
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        File::create(&path).map(Some)
     }
 
     fn report(&self) {

@@ -3,6 +3,8 @@
 use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow_buffer::ScalarBuffer;
 
+use crate::row_id::Ids;
+
 /// Event times further than this from 1970, in milliseconds either way (285,000 years), are refused at the
 /// source: so no sum of a time and a window's length can overflow.
 pub const EVENT_TIME_LIMIT_MS: i64 = 1 << 53;
@@ -23,6 +25,9 @@ pub struct Batch {
     pub watermarks: Option<ScalarBuffer<i64>>,
     /// Where each row came from, as packed [`Position`]s; `None` for rows that were made from several.
     pub positions: Option<ScalarBuffer<u64>>,
+    /// The id of each row, by which a copy of it is known; `None` where nobody downstream asks for ids. See
+    /// [`row_id`](crate::row_id).
+    pub ids: Option<Ids>,
 }
 
 impl Batch {
@@ -41,7 +46,8 @@ impl Batch {
         self.with_rows_of(columns, self.columns.schema(), indices)
     }
 
-    /// A batch of other columns, whose row i inherits time, watermark and position of row `origins[i]`.
+    /// A batch of other columns, whose row i inherits time, watermark, position and id of row `origins[i]`. Who makes
+    /// several rows of one gives them ids of their own.
     ///
     /// # Panics
     /// When an origin is not a row of the batch, or the columns don't fit the schema or the origins.
@@ -56,6 +62,7 @@ impl Batch {
             times: self.times.as_ref().map(|v| gather(v, origins)),
             watermarks: self.watermarks.as_ref().map(|v| gather(v, origins)),
             positions: self.positions.as_ref().map(|v| gather(v, origins)),
+            ids: self.ids.as_ref().map(|v| gather(v, origins)),
         }
     }
 
@@ -69,6 +76,7 @@ impl Batch {
             times: self.times.clone(),
             watermarks: self.watermarks.clone(),
             positions: self.positions.clone(),
+            ids: self.ids.clone(),
         }
     }
 
@@ -100,6 +108,7 @@ impl Batch {
             times: self.times.as_ref().map(|v| v.slice(offset, length)),
             watermarks: self.watermarks.as_ref().map(|v| v.slice(offset, length)),
             positions: self.positions.as_ref().map(|v| v.slice(offset, length)),
+            ids: self.ids.as_ref().map(|v| v.slice(offset, length)),
         }
     }
 }

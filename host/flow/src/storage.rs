@@ -92,6 +92,14 @@ pub struct InMemory {
     entries: RwLock<BTreeMap<Vec<u8>, Vec<u8>>>,
 }
 
+/// A copy, which goes its own way from then on.
+impl Clone for InMemory {
+    fn clone(&self) -> Self {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        Self { entries: RwLock::new(entries.clone()) }
+    }
+}
+
 impl Storage for InMemory {
     fn read(&self, addresses: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
@@ -130,7 +138,8 @@ impl Storage for InMemory {
 ///
 /// * a row, `00`: slice (8, its sign bit flipped), key group (2), key;
 /// * an entry of a collection, `01`: collection (1), key group (2), length of the key (4), key, entry;
-/// * a timer, `02`: clock (1), key group (2), length of the key (4), key, name.
+/// * a timer, `02`: clock (1), key group (2), length of the key (4), key, name;
+/// * a row in flight, `03`: key group (2), its number among those of its task (8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
     /// The operator's number, which never changes while a pipeline has state.
@@ -143,6 +152,7 @@ pub type OfKey<'a> = (u8, u32, &'a [u8], &'a [u8]);
 const ROW: u8 = 0;
 const ENTRY: u8 = 1;
 const TIMER: u8 = 2;
+const IN_FLIGHT: u8 = 3;
 
 impl Addresses {
     /// The row of a key, whose hash is `hash`, in a slice; an operator without windows has the slice 0.
@@ -227,6 +237,33 @@ impl Addresses {
         self.read_keyed(TIMER, address).ok_or_else(|| self.no_address(address, "a timer"))
     }
 
+    /// A row in flight: the `number`-th that its task has recorded for a checkpoint.
+    pub fn in_flight(&self, group: u32, number: u64) -> Vec<u8> {
+        let mut address = self.in_flight_of_group(group);
+        address.extend_from_slice(&number.to_be_bytes());
+        address
+    }
+
+    /// Where the rows in flight of a key group begin.
+    pub fn in_flight_of_group(&self, group: u32) -> Vec<u8> {
+        let mut address = self.of(IN_FLIGHT);
+        push_group(&mut address, group);
+        address
+    }
+
+    /// The key group and number of a row in flight.
+    ///
+    /// # Errors
+    /// When this is no address of a row in flight of this operator.
+    pub fn read_in_flight(&self, address: &[u8]) -> Result<(u32, u64), StorageError> {
+        let rest = address.strip_prefix(self.of(IN_FLIGHT).as_slice());
+        let parts = rest.and_then(|rest| {
+            let (group, number) = rest.split_first_chunk::<2>()?;
+            Some((u16::from_be_bytes(*group).into(), u64::from_be_bytes(number.try_into().ok()?)))
+        });
+        parts.ok_or_else(|| self.no_address(address, "a row in flight"))
+    }
+
     /// Everything that belongs to the operator: from the first address up to, and without, the second.
     pub fn all(&self) -> (Vec<u8>, Vec<u8>) {
         let mut end = self.operator.to_be_bytes().to_vec();
@@ -284,7 +321,13 @@ mod tests {
             of.read_timer(&of.timer(1, 1, b"", b"n")).unwrap(),
             (1, 1, b"".as_slice(), b"n".as_slice())
         );
+        assert_eq!(of.read_in_flight(&of.in_flight(719, 256)).unwrap(), (719, 256));
+        assert!(
+            of.in_flight(5, 255) < of.in_flight(5, 256) && of.in_flight(5, 256) < of.in_flight_of_group(6)
+        );
+        assert!(of.read_in_flight(&of.in_flight_of_group(6)).is_err());
         let (from, end) = of.all();
+        assert!(of.timer(1, 719, b"z", b"z") < of.in_flight_of_group(0) && of.in_flight_of_group(720) < end);
         assert!(
             from <= rows[0] && of.timer(1, 719, b"z", b"z") < end && end < Addresses { operator: 4 }.all().0
         );

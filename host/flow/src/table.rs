@@ -153,11 +153,16 @@ impl Table {
     /// The number of a row's key among the keys that the batch has used so far, whose slots are `slots`.
     #[inline]
     pub fn number(&mut self, keys: &Keys, row: usize, slots: &mut Vec<Slot>) -> u32 {
-        let hash = keys.hashes()[row];
+        self.number_of(keys.hashes()[row], keys.key(row), slots)
+    }
+
+    /// As [`number`](Self::number), of a key whose hash may be any as long as it is always the same one.
+    #[inline]
+    pub(crate) fn number_of(&mut self, hash: u64, key: &[u8], slots: &mut Vec<Slot>) -> u32 {
         let at = self.shard_of(hash);
         let shard = &mut self.shards[at as usize];
         let before = shard.len();
-        let slot = shard.slot(hash, keys.key(row));
+        let slot = shard.slot(hash, key);
         let mark = &mut shard.marks[slot as usize];
         if mark.batch != self.batch {
             (mark.batch, mark.number) =

@@ -46,6 +46,13 @@ pub(crate) struct Mark {
     last_written_ms: Option<i64>,
 }
 
+/// What becomes of records whose ids are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copies {
+    Drop,
+    Keep,
+}
+
 /// What an append wrote.
 #[derive(Debug)]
 pub(crate) struct Written {
@@ -74,8 +81,13 @@ impl Partition {
         self.segments.iter().map(|s| s.bytes).sum()
     }
 
-    /// Writes records as one frame, but for those whose ids are known.
-    pub(crate) fn append(&mut self, records: &[Record<'_>], written_ms: i64) -> Result<Written> {
+    /// Writes records as one frame; if copies are dropped, without those whose ids are known.
+    pub(crate) fn append(
+        &mut self,
+        records: &[Record<'_>],
+        copies: Copies,
+        written_ms: i64,
+    ) -> Result<Written> {
         self.retain_if_due(written_ms)?;
         let (first, mut next, mut has_ids) = (self.next, self.next, false);
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -83,8 +95,10 @@ impl Partition {
         let mut encode = || {
             for record in records {
                 if let Some(id) = record.id {
-                    if self.ids.is_copy(next, id) {
-                        continue;
+                    match copies {
+                        Copies::Drop if self.ids.is_copy(next, id) => continue,
+                        Copies::Drop => {}
+                        Copies::Keep => self.ids.add(next, id),
                     }
                     has_ids = true;
                 }

@@ -11,7 +11,7 @@ use crate::files::sync_folder;
 use crate::header::{Closed, Header, Options};
 use crate::journal::{self, Journal, Producer};
 use crate::log::{Info, Log, PartitionInfo};
-use crate::partition::Partition;
+use crate::partition::{Copies, Partition};
 use crate::record::Record;
 use crate::recovery::{self, Cut, Known};
 use crate::segments::{self, partition_folder};
@@ -145,8 +145,21 @@ impl Writer {
     /// When there is no such partition, the records are too large together
     /// ([`BATCH_BYTES_MAX`](crate::BATCH_BYTES_MAX)), or files can't be written.
     pub fn append(&self, partition: u32, records: &[Record<'_>]) -> Result<Appended> {
+        self.append_with(partition, records, Copies::Drop)
+    }
+
+    /// Appends records to a partition, all or none of them, also those whose ids are there: for whoever knows copies by
+    /// other means. The ids are remembered.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_all(&self, partition: u32, records: &[Record<'_>]) -> Result<Appended> {
+        self.append_with(partition, records, Copies::Keep)
+    }
+
+    fn append_with(&self, partition: u32, records: &[Record<'_>], copies: Copies) -> Result<Appended> {
         let mut held = self.partition(partition)?;
-        let written = held.append(records, now_ms())?;
+        let written = held.append(records, copies, now_ms())?;
         if self.durability == Durability::EachAppend {
             held.sync()?;
         }

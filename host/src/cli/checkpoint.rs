@@ -4,11 +4,9 @@ mod show;
 mod table;
 mod verify;
 
-use std::path::{Path, PathBuf};
-
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tidemill_checkpoint::{Contents, Error, Listed, Name, SavepointName, Selector, Store};
+use tidemill_checkpoint::{Contents, Error, Listed, Name, Place, SavepointName, Selector, Store};
 
 use super::exit::Exit;
 use super::summary::grouped;
@@ -36,8 +34,9 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct AllArgs {
-    /// The folder with the checkpoints
-    folder: PathBuf,
+    /// The folder with the checkpoints, or s3://bucket/prefix
+    #[arg(value_name = "FOLDER")]
+    place: Place,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -45,8 +44,9 @@ struct AllArgs {
 
 #[derive(Debug, Args)]
 struct OneArgs {
-    /// The folder with the checkpoints
-    folder: PathBuf,
+    /// The folder with the checkpoints, or s3://bucket/prefix
+    #[arg(value_name = "FOLDER")]
+    place: Place,
     /// A checkpoint's number or a savepoint's name; default: `show` the newest, `verify` all
     which: Option<Selector>,
     /// Print JSON
@@ -56,8 +56,9 @@ struct OneArgs {
 
 #[derive(Debug, Args)]
 struct KeepArgs {
-    /// The folder with the checkpoints
-    folder: PathBuf,
+    /// The folder with the checkpoints, or s3://bucket/prefix
+    #[arg(value_name = "FOLDER")]
+    place: Place,
     /// The checkpoint's number
     checkpoint: u64,
     /// The savepoint's name
@@ -69,8 +70,9 @@ struct KeepArgs {
 
 #[derive(Debug, Args)]
 struct DeleteArgs {
-    /// The folder with the checkpoints
-    folder: PathBuf,
+    /// The folder with the checkpoints, or s3://bucket/prefix
+    #[arg(value_name = "FOLDER")]
+    place: Place,
     /// A checkpoint's number or a savepoint's name
     which: Selector,
     /// Print JSON
@@ -82,18 +84,18 @@ pub(super) fn run(args: &CheckpointArgs) -> Result<(), Exit> {
     match &args.command {
         Command::List(args) => list(args),
         Command::Show(args) => show(args),
-        Command::Verify(args) => verify::run(&open(&args.folder)?, args.which.as_ref(), args.json),
+        Command::Verify(args) => verify::run(&open(&args.place)?, args.which.as_ref(), args.json),
         Command::Keep(args) => keep(args),
         Command::Delete(args) => delete(args),
     }
 }
 
-fn open(folder: &Path) -> Result<Contents, Exit> {
-    Store::look(folder).map_err(exit)
+fn open(place: &Place) -> Result<Contents, Exit> {
+    Store::look(place).map_err(exit)
 }
 
 fn list(args: &AllArgs) -> Result<(), Exit> {
-    let contents = open(&args.folder)?;
+    let contents = open(&args.place)?;
     let listed = contents.list().map_err(exit)?;
     let commits = contents.commits_begun().map_err(exit)?;
     let now_ms = jiff::Timestamp::now().as_millisecond();
@@ -105,11 +107,11 @@ fn list(args: &AllArgs) -> Result<(), Exit> {
 }
 
 fn show(args: &OneArgs) -> Result<(), Exit> {
-    let contents = open(&args.folder)?;
+    let contents = open(&args.place)?;
     let which = match &args.which {
         Some(which) => which.clone(),
         None => newest(&contents.list().map_err(exit)?)
-            .ok_or_else(|| Exit::usage(format!("there is no checkpoint in {} yet", args.folder.display())))?,
+            .ok_or_else(|| Exit::usage(format!("there is no checkpoint in {} yet", args.place)))?,
     };
     let manifest = contents.read(&which).map_err(exit)?;
     super::print(&if args.json {
@@ -127,8 +129,8 @@ pub(super) fn newest(listed: &[Listed]) -> Option<Selector> {
 }
 
 fn keep(args: &KeepArgs) -> Result<(), Exit> {
-    let KeepArgs { folder, checkpoint, name, json } = args;
-    open(folder)?.keep(*checkpoint, name).map_err(exit)?;
+    let KeepArgs { place, checkpoint, name, json } = args;
+    open(place)?.keep(*checkpoint, name).map_err(exit)?;
     super::print(&if *json {
         format!("{:#}\n", json!({ "savepoint": name, "checkpoint": checkpoint }))
     } else {
@@ -137,7 +139,7 @@ fn keep(args: &KeepArgs) -> Result<(), Exit> {
 }
 
 fn delete(args: &DeleteArgs) -> Result<(), Exit> {
-    let deleted = open(&args.folder)?.delete(&args.which).map_err(exit)?;
+    let deleted = open(&args.place)?.delete(&args.which).map_err(exit)?;
     if args.json {
         let names: Vec<Value> = deleted.manifests.iter().map(name_as_json).collect();
         return super::print(&format!(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tidemill::plugin::{COMPONENT_BYTES_MAX, Collection, Output, Plugin, Runtime};
+use tidemill::plugin::{COMPONENT_BYTES_MAX, Collection, Output, Plugin, Runtime, Sides};
 use tidemill_flow::schema::{Field, Schema};
 
 use super::exit::Exit;
@@ -39,7 +39,20 @@ fn as_text(plugin: &Plugin) -> String {
         false => schema.fields().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     };
     let imports = if plugin.imports().is_empty() { "none".to_owned() } else { plugin.imports().join(", ") };
-    let inputs: String = about.inputs.iter().map(|i| format!("reads    {}\n", list(i))).collect();
+    let inputs: String = match about.inputs.as_slice() {
+        [left, right] => {
+            let absent = |absent| if absent { "; may be absent" } else { "" };
+            let Sides { left: no_left, right: no_right } = about.absent;
+            format!(
+                "left     {}{}\nright    {}{}\n",
+                list(left),
+                absent(no_left),
+                list(right),
+                absent(no_right)
+            )
+        }
+        inputs => inputs.iter().map(|i| format!("reads    {}\n", list(i))).collect(),
+    };
     let collection = |c: &Collection| format!("entries  {}: {} to {}\n", c.name, c.entry, c.value);
     let collections: String = about.collections.iter().map(collection).collect();
     let gives = match fields {
@@ -72,6 +85,7 @@ fn as_json(plugin: &Plugin) -> Value {
         "output": { "rows": output, "fields": returned.map(fields) },
         "state": fields(&about.state),
         "collections": about.collections.iter().map(collection).collect::<Vec<_>>(),
+        "absent": { "left": about.absent.left, "right": about.absent.right },
         "imports": plugin.imports(),
         "size_bytes": plugin.size_bytes(),
         "sha256": plugin.digest(),

@@ -12,6 +12,7 @@ mod run;
 mod state;
 mod summary;
 mod table;
+mod test;
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Run a pipeline in the foreground, until its input ends or Ctrl-C
     Run(run::RunArgs),
+    /// Run scripts through operators and pipelines, and compare what comes out
+    Test(test::TestArgs),
     /// List, verify, keep and delete the checkpoints of a pipeline
     Checkpoint(checkpoint::CheckpointArgs),
     /// Look at what a checkpoint knows of each key
@@ -64,6 +67,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Build(build) => build::run(build),
             Command::Inspect(inspect) => inspect::run(&inspect, &cache),
             Command::Run(run) => run::run(&run, &cache),
+            Command::Test(test) => test::run(&test, &cache),
             Command::Checkpoint(checkpoint) => checkpoint::run(&checkpoint),
             Command::State(state) => state::run(&state),
             Command::Log(log) => log::run(&log),
@@ -79,7 +83,7 @@ fn create(args: &new::NewArgs) -> Result<(), Exit> {
     let project = new::run(args, std::path::Path::new("")).map_err(Exit::usage)?;
     let folder = project.display();
     print(&format!(
-        "made {folder}; now: cd {folder} && cargo test && tidemill build && tidemill run pipeline.toml\n"
+        "made {folder}; now: cd {folder} && cargo test && tidemill build && tidemill test tests && tidemill run pipeline.toml\n"
     ))
 }
 

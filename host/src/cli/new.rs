@@ -28,6 +28,10 @@ pub(super) enum Kind {
     Transform,
     /// Folds the rows of a group into one
     Aggregate,
+    /// Sees all the rows of a window at once
+    Window,
+    /// Makes rows of pairs, one of each input
+    Join,
 }
 
 /// Why there is no project.
@@ -88,6 +92,7 @@ pub(super) fn run(args: &NewArgs, parent: &Path) -> Result<PathBuf, Error> {
     let sdk = sdk_dependency(args.sdk.as_deref())?;
     let project = parent.join(&args.name);
     make(&project.join("src"), &project)?;
+    make_folder(&project.join("tests"))?;
     let library = args.name.replace('-', "_");
     for (file, template) in templates(args.kind) {
         let text = template
@@ -136,27 +141,56 @@ fn make(folder: &Path, project: &Path) -> Result<(), Error> {
     if project.symlink_metadata().is_ok() {
         return Err(Error::Exists(project.to_owned()));
     }
+    make_folder(folder)
+}
+
+fn make_folder(folder: &Path) -> Result<(), Error> {
     fs::create_dir_all(folder).map_err(|error| Error::Io { path: folder.to_owned(), error })
 }
 
 /// Each file of a project and its text.
-fn templates(kind: Kind) -> [(&'static str, &'static str); 6] {
-    let (library, pipeline) = match kind {
-        Kind::Transform => (include_str!("new/transform.rs.txt"), include_str!("new/transform.toml.txt")),
-        Kind::Aggregate => (include_str!("new/aggregate.rs.txt"), include_str!("new/aggregate.toml.txt")),
+fn templates(kind: Kind) -> Vec<(&'static str, &'static str)> {
+    let (library, pipeline, script) = match kind {
+        Kind::Transform => (
+            include_str!("new/transform.rs.txt"),
+            include_str!("new/transform.toml.txt"),
+            include_str!("new/transform.test.toml.txt"),
+        ),
+        Kind::Aggregate => (
+            include_str!("new/aggregate.rs.txt"),
+            include_str!("new/aggregate.toml.txt"),
+            include_str!("new/aggregate.test.toml.txt"),
+        ),
+        Kind::Window => (
+            include_str!("new/window.rs.txt"),
+            include_str!("new/window.toml.txt"),
+            include_str!("new/window.test.toml.txt"),
+        ),
+        Kind::Join => (
+            include_str!("new/join.rs.txt"),
+            include_str!("new/join.toml.txt"),
+            include_str!("new/join.test.toml.txt"),
+        ),
     };
-    [
+    let mut files = vec![
         ("Cargo.toml", include_str!("new/Cargo.toml.txt")),
         ("src/lib.rs", library),
         ("pipeline.toml", pipeline),
+        ("tests/orders.toml", script),
         ("orders.csv", include_str!("new/orders.csv.txt")),
         ("README.md", include_str!("new/README.md.txt")),
         (".gitignore", "/target\n"),
-    ]
+    ];
+    if kind == Kind::Join {
+        files.push(("deliveries.csv", include_str!("new/deliveries.csv.txt")));
+    }
+    files
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
@@ -172,8 +206,9 @@ mod tests {
     #[test]
     fn a_project_is_complete_and_never_overwrites() {
         let parent = tempfile::tempdir().unwrap();
-        for (name, kind) in [("keep", Kind::Transform), ("add-up", Kind::Aggregate)] {
-            let args = NewArgs { name: name.into(), kind, sdk: None };
+        for &kind in Kind::value_variants() {
+            let name = kind.to_possible_value().expect("it can be named").get_name().to_owned();
+            let args = NewArgs { name: format!("my-{name}"), kind, sdk: None };
             let project = run(&args, parent.path()).unwrap();
             for (file, _) in templates(kind) {
                 let text = fs::read_to_string(project.join(file)).unwrap();

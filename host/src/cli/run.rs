@@ -193,7 +193,8 @@ async fn wait_to_restart(
     presses: &mut watch::Receiver<u32>,
 ) -> Result<(), Exit> {
     let failed = |why: &str| Exit::failure(format!("pipeline `{}` failed: {error}{why}", plan.name));
-    if *presses.borrow() > 0 {
+    // Two runs that take the checkpoints from each other would go on so for ever.
+    if *presses.borrow() > 0 || matches!(error, JobError::Superseded(_)) {
         return Err(failed(""));
     }
     let Some(delay) = restarts.next() else { return Err(failed(&restarts.gave_up())) };
@@ -220,7 +221,7 @@ async fn prepare(args: &RunArgs, cache: &Path) -> Result<Plan, Exit> {
 }
 
 /// Loads the operators' components, each file once.
-async fn load(
+pub(super) async fn load(
     runtime: &Runtime,
     declaration: &Declaration,
     base: &Path,

@@ -1,11 +1,9 @@
 //! `tidemill state`: what a checkpoint knows of each key.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 use tidemill::worker::View;
-use tidemill_checkpoint::{Selector, Store};
+use tidemill_checkpoint::{Place, Selector, Store};
 
 use super::exit::Exit;
 
@@ -18,8 +16,9 @@ pub(super) enum StateCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// The folder with the checkpoints
-    folder: PathBuf,
+    /// The folder with the checkpoints, or s3://bucket/prefix
+    #[arg(value_name = "FOLDER")]
+    place: Place,
     /// The operator's id
     operator: String,
     /// Only this key, as in `origin=EWR`; may be repeated for a key of several fields
@@ -40,19 +39,24 @@ fn field_value(text: &str) -> Result<(String, String), String> {
 
 pub(super) fn run(command: &StateCommand) -> Result<(), Exit> {
     let StateCommand::Show(args) = command;
-    let contents = Store::look(&args.folder).map_err(|e| Exit::usage(e.to_string()))?;
+    let mut contents = Store::look(&args.place).map_err(|e| Exit::usage(e.to_string()))?;
     let which = match &args.at {
         Some(which) => which.clone(),
         None => super::checkpoint::newest(&contents.list().map_err(|e| Exit::failure(e.to_string()))?)
-            .ok_or_else(|| Exit::usage(format!("there is no checkpoint in {} yet", args.folder.display())))?,
+            .ok_or_else(|| Exit::usage(format!("there is no checkpoint in {} yet", args.place)))?,
     };
     let manifest = contents.read(&which).map_err(|e| Exit::failure(e.to_string()))?;
-    // On the store's file system, so that files can be linked.
-    let folder = args.folder.join("tmp").join(format!("view-{}", std::process::id()));
+    let process = std::process::id();
+    let folder = match &args.place {
+        // On the store's file system, so that files can be linked.
+        Place::Folder(folder) => folder.join("tmp").join(format!("view-{process}")),
+        Place::S3(_) => std::env::temp_dir().join(format!("tidemill-view-{process}")),
+    };
     std::fs::create_dir_all(&folder)
         .map_err(|e| Exit::failure(format!("cannot make {}: {e}", folder.display())))?;
+    contents.download_to(folder.join("downloads")).map_err(|e| Exit::failure(e.to_string()))?;
     let shown = show(args, View::open(&contents, &manifest, &args.operator, &folder));
-    // What stays behind is only links.
+    // What stays behind is only links, or in a folder for what is temporary.
     let _ = std::fs::remove_dir_all(&folder);
     shown
 }

@@ -98,7 +98,7 @@ pub(super) fn as_json(plan: &Plan, counters: &Counters, ended: Ended, elapsed: D
 fn path_of(sink: &SinkPlan) -> Option<&Path> {
     match &sink.output {
         SinkOutput::File(path) | SinkOutput::Log { path, .. } => Some(path),
-        SinkOutput::Stdout => None,
+        SinkOutput::Stdout | SinkOutput::Memory => None,
     }
 }
 

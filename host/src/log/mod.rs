@@ -4,8 +4,11 @@ mod files;
 pub mod nexmark;
 mod partition;
 mod records;
+mod times;
+mod told;
 
 pub use files::FilePosition;
 pub(crate) use partition::partition_name;
-pub use partition::{Partition, PartitionState, ReadError, ReadPosition, Rows};
+pub use partition::{Mark, Partition, PartitionState, ReadError, ReadPosition, Rows};
 pub use records::{LogPosition, POLL_INTERVAL};
+pub use told::{Feeds, Told};

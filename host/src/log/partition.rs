@@ -1,18 +1,18 @@
 //! A partition of a source: rows in an order that never changes, with their positions and event times.
 
 use std::fmt;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::TimestampMillisecondType;
-use arrow_array::{Array, ArrayRef, UInt32Array};
-use tidemill_flow::batch::{BATCH_ROWS_MAX as ROWS_MAX, EVENT_TIME_LIMIT_MS, Position, record_batch, take};
+use arrow_array::ArrayRef;
+use tidemill_flow::batch::{BATCH_ROWS_MAX as ROWS_MAX, Position};
 use tidemill_flow::schema::Schema;
 
 use super::files::{BlockError, Blocks, FilePosition};
 use super::nexmark;
 use super::records::{LogPosition, Records};
-use crate::formats::{Decoded, Decoder, Encoder, Format, Malformed};
+use super::told::{Heard, Listener};
+use crate::formats::{Decoded, Decoder, Format, Malformed};
 use crate::pipeline::plan::{EventTimePlan, SourceInput, SourcePlan};
 
 /// Rows that were read.
@@ -22,12 +22,30 @@ pub struct Rows {
     pub columns: Vec<ArrayRef>,
     /// How many rows there are.
     pub count: usize,
-    /// Their event times, if the source tells them.
+    /// Their event times, if they tell them.
     pub times: Option<Vec<i64>>,
+    /// How far time has come, if records say so: before the first row, and with each, behind which it holds;
+    /// [`WATERMARK_MIN`](tidemill_flow::watermark::WATERMARK_MIN) where nothing was said.
+    pub said: Option<Vec<i64>>,
     /// Their packed positions.
     pub positions: Vec<u64>,
     /// Records that couldn't be read as rows.
     pub malformed: Vec<Malformed>,
+    /// What the partition itself says behind the rows.
+    pub mark: Option<Mark>,
+}
+
+/// What a partition itself says of its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Event time has come this far.
+    Watermark(i64),
+    /// Nothing comes for a while, and nobody waits for it.
+    Idle,
+    /// It counts again.
+    Active,
+    /// The clock was moved.
+    Clock,
 }
 
 /// Reading failed; the message says where and what to do.
@@ -57,6 +75,7 @@ enum Reader {
     Blocks(Box<Blocks>),
     Records(Box<Records>),
     Nexmark(Box<Events>),
+    Told(Box<Listener>),
 }
 
 /// Events that are generated.
@@ -136,8 +155,19 @@ impl Partition {
                 let pace = paced.then_some(Pace { begun: None });
                 Reader::Nexmark(Box::new(Events { events, pace, rows_max, held: None, last: None }))
             }
+            SourceInput::Told { feeds, demands, .. } => {
+                Reader::Told(Box::new(feeds.open(index, decoder(&Format::JsonLines, demands)?)))
+            }
         };
         Ok(Self { number, name, event_time: source.event_time, schema: source.schema.clone(), reader })
+    }
+
+    /// By which the log that it is in is told from any other; none: it is in no log.
+    pub fn log_identity(&self) -> Option<u64> {
+        match &self.reader {
+            Reader::Records(records) => Some(records.identity()),
+            Reader::Blocks(_) | Reader::Nexmark(_) | Reader::Told(_) => None,
+        }
     }
 
     /// How many bytes of it have been decoded; a generator has none.
@@ -145,7 +175,7 @@ impl Partition {
         match &self.reader {
             Reader::Blocks(blocks) => blocks.bytes,
             Reader::Records(records) => records.bytes,
-            Reader::Nexmark(_) => 0,
+            Reader::Nexmark(_) | Reader::Told(_) => 0,
         }
     }
 
@@ -160,6 +190,7 @@ impl Partition {
                 ReadPosition::Log(records.position().map_err(|e| failed(&self.name, e))?)
             }
             Reader::Nexmark(events) => ReadPosition::Generated { last: events.last },
+            Reader::Told(told) => ReadPosition::Generated { last: told.records.checked_sub(1) },
         })
     }
 
@@ -172,6 +203,7 @@ impl Partition {
         match &mut self.reader {
             Reader::Records(records) => records.is_ready().map_err(|e| failed(&self.name, e)),
             Reader::Blocks(_) | Reader::Nexmark(_) => Ok(true),
+            Reader::Told(told) => Ok(told.is_ready()),
         }
     }
 
@@ -193,6 +225,10 @@ impl Partition {
                 events.last = *last;
                 Ok(())
             }
+            (Reader::Told(told), ReadPosition::Generated { last }) => {
+                told.resume(last.map_or(0, |last| last + 1));
+                Ok(())
+            }
             (_, position) => Err(ReadError(format!(
                 "{}: the checkpoint has the position {position:?}, which is of another kind of source",
                 self.name
@@ -206,6 +242,7 @@ impl Partition {
             Reader::Blocks(blocks) => blocks.bytes,
             Reader::Records(records) => records.offset(),
             Reader::Nexmark(events) => events.last.map_or(0, |last| last + 1),
+            Reader::Told(told) => told.records,
         }
     }
 
@@ -229,18 +266,43 @@ impl Partition {
                     columns: generated.columns,
                     count: generated.rows,
                     times: Some(generated.times),
+                    said: None,
                     positions: generated.positions.iter().map(|&p| position(self.number, p)).collect(),
                     malformed: Vec::new(),
+                    mark: None,
                 }))
             }
+            Reader::Told(told) => match told.next().await.map_err(|e| failed(&self.name, e))? {
+                Heard::Records(decoded) => Ok(Some(self.rows(decoded))),
+                Heard::Mark(mark) => {
+                    let nothing = told.nothing();
+                    Ok(Some(Rows { mark: Some(mark), ..self.rows(nothing) }))
+                }
+                Heard::End => Ok(None),
+            },
+        }
+    }
+
+    /// Whether [`Self::next`] has something to say that nobody could know of before; pending for ever on what is read by
+    /// looking from time to time.
+    pub fn poll_told(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut self.reader {
+            Reader::Told(told) => told.poll_ready(context),
+            Reader::Blocks(_) | Reader::Records(_) | Reader::Nexmark(_) => Poll::Pending,
         }
     }
 
     fn rows(&self, decoded: Decoded) -> Rows {
         let Decoded { columns, rows, lines, malformed } = decoded;
         let positions = lines.iter().map(|&l| position(self.number, l)).collect();
-        let times = self.event_time.map(|t| times(&columns[t.column]));
-        Rows { columns, count: rows, times, positions, malformed }.without_impossible_times(&self.schema)
+        let rows = Rows { columns, count: rows, times: None, said: None, positions, malformed, mark: None };
+        match self.event_time {
+            Some(EventTimePlan::Field { column, .. }) => rows.timed(column, None, &self.schema),
+            Some(EventTimePlan::Punctuated { column, watermark }) => {
+                rows.timed(column, Some(watermark), &self.schema)
+            }
+            Some(EventTimePlan::Arrival) | None => rows,
+        }
     }
 }
 
@@ -281,7 +343,9 @@ pub(crate) fn partition_name(source: &SourcePlan, index: usize) -> String {
     match &source.input {
         SourceInput::Files { paths, .. } => paths[index].display().to_string(),
         SourceInput::Stdin { .. } => "standard input".to_owned(),
-        SourceInput::Nexmark { .. } | SourceInput::Log { .. } => format!("{} partition {index}", source.id),
+        SourceInput::Nexmark { .. } | SourceInput::Log { .. } | SourceInput::Told { .. } => {
+            format!("{} partition {index}", source.id)
+        }
     }
 }
 
@@ -293,47 +357,6 @@ impl Pace {
     }
 }
 
-/// Rows as JSON, of the fields that were read.
-fn json_lines(columns: &[ArrayRef], rows: &[u32], schema: &Schema) -> Vec<Vec<u8>> {
-    let which = UInt32Array::from(rows.to_vec());
-    let columns = columns.iter().map(|c| take(c, &which)).collect();
-    let mut encoder = Encoder::new(&Format::JsonLines, schema).expect("JSON has every type");
-    let mut lines = Vec::new();
-    encoder.encode(&record_batch(schema.arrow(), columns, rows.len()), &mut lines);
-    lines.split(|b| *b == b'\n').take(rows.len()).map(<[u8]>::to_vec).collect()
-}
-
 fn position(partition: u32, record: u64) -> u64 {
     Position { partition, record }.pack()
-}
-
-fn times(column: &ArrayRef) -> Vec<i64> {
-    assert_eq!(column.null_count(), 0, "a row without event time is malformed");
-    column.as_primitive::<TimestampMillisecondType>().values().to_vec()
-}
-
-impl Rows {
-    /// Sets aside rows whose event time no calendar knows; almost always there are none.
-    fn without_impossible_times(mut self, schema: &Schema) -> Self {
-        let Some(times) = &self.times else { return self };
-        let possible = |time: i64| time.unsigned_abs() <= EVENT_TIME_LIMIT_MS.unsigned_abs();
-        if times.iter().all(|&t| possible(t)) {
-            return self;
-        }
-        let (good, bad): (Vec<u32>, Vec<u32>) =
-            (0u32..).take(self.count).partition(|&row| possible(times[row as usize]));
-        let raw = json_lines(&self.columns, &bad, schema);
-        for (row, raw) in bad.into_iter().zip(raw) {
-            let (line, time) = (Position::unpack(self.positions[row as usize]).record, times[row as usize]);
-            let reason =
-                format!("the event time {time} ms is impossibly far from 1970; is the field's `unit` right?");
-            self.malformed.push(Malformed { line, reason, raw });
-        }
-        let which = UInt32Array::from(good.clone());
-        self.columns = self.columns.iter().map(|c| take(c, &which)).collect();
-        self.times = Some(good.iter().map(|&r| times[r as usize]).collect());
-        self.positions = good.iter().map(|&r| self.positions[r as usize]).collect();
-        self.count = good.len();
-        self
-    }
 }

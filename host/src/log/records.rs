@@ -87,6 +87,11 @@ impl Records {
         Ok(LogPosition { identity: self.reader.log().identity(), offset, history })
     }
 
+    /// The log's identity.
+    pub(super) fn identity(&self) -> u64 {
+        self.reader.log().identity()
+    }
+
     /// The offset that comes next.
     pub(super) fn offset(&self) -> u64 {
         self.position.offset

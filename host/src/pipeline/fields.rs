@@ -14,6 +14,8 @@ pub(super) enum Offered {
     Fixed { schema: Schema, from_source: bool },
     /// The fields below, some of them replaced and others added.
     Extended(Box<Offered>, Schema),
+    /// The fields below, all of which may be absent.
+    Optional(Box<Offered>),
     /// The rows of several inputs: the fields that each of them has.
     United(Vec<Offered>),
 }
@@ -85,7 +87,7 @@ impl Offered {
             Self::Open(source) => vec![*source],
             Self::Fixed { .. } => Vec::new(),
             Self::Extended(_, schema) if schema.field(name).is_some() => Vec::new(),
-            Self::Extended(below, _) => below.open_sources(name),
+            Self::Extended(below, _) | Self::Optional(below) => below.open_sources(name),
             Self::United(inputs) => inputs.iter().flat_map(|i| i.open_sources(name)).collect(),
         }
     }
@@ -116,6 +118,9 @@ impl Offered {
                     other => other,
                 }),
             },
+            Self::Optional(below) => {
+                Ok(Found { nullable: true, may_reject: false, ..below.find(name, demands)? })
+            }
             Self::United(inputs) => {
                 let mut all = inputs.iter().map(|i| i.find(name, demands));
                 let first = all.next().expect("an operator has an input")?;
@@ -145,6 +150,15 @@ impl Offered {
                 let mut schema = below.all(demands);
                 added.fields().iter().for_each(|f| schema.set(f.clone()));
                 schema
+            }
+            Self::Optional(below) => {
+                let fields = below
+                    .all(demands)
+                    .fields()
+                    .iter()
+                    .map(|f| Field { nullable: true, ..f.clone() })
+                    .collect();
+                Schema::new(fields).expect("names of a schema are unique")
             }
             Self::United(inputs) => {
                 let first = inputs.first().expect("an operator has an input").all(demands);

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod declaration;
 mod fields;
+mod ids;
 pub mod numbered;
 pub mod plan;
 pub mod stages;

@@ -2,11 +2,17 @@
 //! A `Plan` that exists can be started: nothing in it is looked up or checked again.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use tidemill_checkpoint::Place;
+use tidemill_flow::join::Spec;
 use tidemill_flow::schema::{Field, Schema};
+use tidemill_flow::watermark::Strategy;
 use tidemill_flow::window::Windows;
+use tidemill_flow::windowing::Definition;
 
 use crate::formats::{Demand, Format, TimestampUnit};
+use crate::log::Feeds;
 use crate::log::nexmark;
 use crate::plugin::{Limits, Plugin};
 
@@ -42,14 +48,18 @@ pub struct Plan {
 /// When and where checkpoints are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckpointPlan {
-    /// The folder of the store.
-    pub path: PathBuf,
+    /// Where the store is.
+    pub path: Place,
+    /// The folder for working copies, unless [`StatePlan::path`] says where.
+    pub work: PathBuf,
     /// From the start of one to the start of the next, in milliseconds.
     pub interval_ms: u64,
     /// From the end of one to the start of the next at least, in milliseconds.
     pub min_pause_ms: u64,
     /// One that takes longer has failed, in milliseconds.
     pub timeout_ms: u64,
+    /// How long a task waits for the barriers of its other channels, in milliseconds; none: until they have come.
+    pub unaligned_after_ms: Option<u64>,
     /// How many may fail in a row; with one more the pipeline fails.
     pub tolerated_failures: u32,
     /// How many completed ones are kept, one at least.
@@ -108,21 +118,42 @@ pub struct SourcePlan {
     pub input: SourceInput,
     /// The fields of its batches.
     pub schema: Schema,
-    /// How event time is told, if it is.
+    /// How event time is told, if it is. Generated events know their own.
     pub event_time: Option<EventTimePlan>,
+    /// After how long a silent partition doesn't hold back time any more, in milliseconds; `None`: it always does.
+    pub idle_after_ms: Option<u64>,
+    /// With which sources it keeps together.
+    pub align: Option<AlignPlan>,
 }
 
 impl SourcePlan {
-    /// How much the rows of a partition may be out of order, in milliseconds; none without event time. Generated
-    /// events know their own.
-    pub fn out_of_orderness_ms(&self) -> Option<i64> {
-        match &self.input {
-            SourceInput::Nexmark { options, .. } => Some(options.out_of_orderness_ms.cast_signed()),
-            SourceInput::Files { .. } | SourceInput::Stdin { .. } | SourceInput::Log { .. } => {
-                self.event_time.map(|t| t.out_of_orderness_ms)
+    /// How the partitions make their watermarks; none without event time.
+    pub fn strategy(&self) -> Option<Strategy> {
+        match (&self.input, self.event_time) {
+            (SourceInput::Nexmark { options, .. }, _) => {
+                Some(Strategy::Bounded(options.out_of_orderness_ms.cast_signed()))
             }
+            // Whoever feeds it says how far time has come. Only rows that happen when they arrive have no other time.
+            (SourceInput::Told { makes_watermarks: false, .. }, time) => {
+                matches!(time, Some(EventTimePlan::Arrival)).then_some(Strategy::Arrival)
+            }
+            (_, Some(EventTimePlan::Field { out_of_orderness_ms, .. })) => {
+                Some(Strategy::Bounded(out_of_orderness_ms))
+            }
+            (_, Some(EventTimePlan::Punctuated { .. })) => Some(Strategy::Punctuated),
+            (_, Some(EventTimePlan::Arrival)) => Some(Strategy::Arrival),
+            (_, None) => None,
         }
     }
+}
+
+/// Sources that keep together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlignPlan {
+    /// The name of the group.
+    pub group: String,
+    /// How far a partition may be ahead of the group's last, in milliseconds of event time.
+    pub max_drift_ms: i64,
 }
 
 /// Where a source's rows come from. Each entry of a list is a partition.
@@ -166,6 +197,15 @@ pub enum SourceInput {
         /// Whether to end where each partition ended when the run began.
         until_end: bool,
     },
+    /// What somebody tells it: records as lines of JSON, and how far time has come.
+    Told {
+        /// The ways to its partitions.
+        feeds: Arc<Feeds>,
+        /// The fields to decode, in the order of the schema.
+        demands: Vec<Demand>,
+        /// Whether rows tell how far time has come, as they do elsewhere; if not, only who feeds it does.
+        makes_watermarks: bool,
+    },
 }
 
 impl SourceInput {
@@ -176,17 +216,30 @@ impl SourceInput {
             Self::Stdin { .. } => 1,
             Self::Nexmark { options, .. } => options.partitions as usize,
             Self::Log { partitions, .. } => *partitions,
+            Self::Told { feeds, .. } => feeds.partitions(),
         }
     }
 }
 
 /// How a row's event time is told.
 #[derive(Clone, Copy, Debug)]
-pub struct EventTimePlan {
-    /// The column with it.
-    pub column: usize,
-    /// How much rows may be out of order, in milliseconds.
-    pub out_of_orderness_ms: i64,
+pub enum EventTimePlan {
+    /// By a field.
+    Field {
+        /// The column with it.
+        column: usize,
+        /// How much rows may be out of order, in milliseconds.
+        out_of_orderness_ms: i64,
+    },
+    /// By a field; and by another one how far time has come.
+    Punctuated {
+        /// The column with the time.
+        column: usize,
+        /// The column that says up to when all rows have come.
+        watermark: usize,
+    },
+    /// By the clock, when it is read.
+    Arrival,
 }
 
 /// An operator, with the columns that it is given and those that go on from it.
@@ -212,6 +265,23 @@ pub struct OperatorPlan {
 }
 
 impl OperatorPlan {
+    /// The fields of the batches that arrive at an input.
+    pub fn input_schema(&self, input: usize) -> &Schema {
+        match &self.kind {
+            OperatorKind::Join(join) if input == 1 => &join.right.schema,
+            _ => &self.input,
+        }
+    }
+
+    /// The first input.
+    pub fn first_input(&self) -> InputPlan {
+        InputPlan {
+            schema: self.input.clone(),
+            reads: self.reads.clone(),
+            reject_nulls: self.reject_nulls.clone(),
+        }
+    }
+
     /// The fields of the batches that go on from here.
     pub fn output(&self) -> Schema {
         Schema::new(self.emits.iter().map(|(f, _)| f.clone()).collect()).expect("names are unique")
@@ -239,6 +309,17 @@ pub enum OperatorKind {
         /// The windows.
         windows: Windows,
     },
+    /// The rows of two inputs that meet.
+    Join(Box<JoinPlan>),
+    /// By key and window, where windows are of another kind, take late rows or fire more than once.
+    Windowed {
+        /// The key's columns.
+        key: Vec<usize>,
+        /// The windows.
+        definition: Definition,
+        /// Whether rows have an event time.
+        has_times: bool,
+    },
     /// Rows in order and timers, with the state of their key.
     Process {
         /// The key's columns, one at least.
@@ -262,7 +343,9 @@ impl Plan {
                 "partition {index} of {}, seed {}, {} events/s, {} ms out of order",
                 options.partitions, options.seed, options.events_per_second, options.out_of_orderness_ms
             ),
-            SourceInput::Stdin { .. } | SourceInput::Log { .. } => format!("partition {index}"),
+            SourceInput::Stdin { .. } | SourceInput::Log { .. } | SourceInput::Told { .. } => {
+                format!("partition {index}")
+            }
         }
     }
 }
@@ -273,9 +356,42 @@ impl OperatorKind {
     pub fn key(&self) -> Option<&[usize]> {
         match self {
             Self::Transform => None,
-            Self::Aggregate { key, .. } | Self::Process { key, .. } => Some(key),
+            Self::Aggregate { key, .. } | Self::Windowed { key, .. } | Self::Process { key, .. } => Some(key),
+            Self::Join(join) => Some(&join.left_key),
         }
     }
+
+    /// The same for an input: the second one of a join has columns of its own.
+    pub fn key_of(&self, input: usize) -> Option<&[usize]> {
+        match self {
+            Self::Join(join) if input == 1 => Some(&join.right_key),
+            _ => self.key(),
+        }
+    }
+}
+
+/// What a join does with its two inputs; the first of them is the operator's own [`input`](OperatorPlan::input).
+#[derive(Clone, Debug)]
+pub struct JoinPlan {
+    /// Which rows meet, and what becomes of the others.
+    pub spec: Spec,
+    /// The key's columns on the left.
+    pub left_key: Vec<usize>,
+    /// The key's columns on the right, of the same types.
+    pub right_key: Vec<usize>,
+    /// The second input.
+    pub right: InputPlan,
+}
+
+/// What arrives at an input.
+#[derive(Clone, Debug)]
+pub struct InputPlan {
+    /// The fields of the batches that arrive.
+    pub schema: Schema,
+    /// The columns that the operator reads, in the order in which it described them.
+    pub reads: Vec<Read>,
+    /// Arriving columns that the operator reads as not nullable but that may lack a value.
+    pub reject_nulls: Vec<usize>,
 }
 
 /// How long the values of a slot are kept.
@@ -302,6 +418,10 @@ pub enum Origin {
     WindowStart,
     /// It is the end of the group's window.
     WindowEnd,
+    /// It is the number of the firing among those of the group's window.
+    WindowFiring,
+    /// It says where the firing stands among them.
+    WindowTiming,
 }
 
 /// A sink.
@@ -337,6 +457,8 @@ pub enum SinkOutput {
         /// The columns whose hash decides on a row's partition; none: any will do.
         key: Vec<usize>,
     },
+    /// Memory, where somebody looks at them.
+    Memory,
 }
 
 /// Operators that run in one task, without a queue between them.
@@ -351,6 +473,14 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// The source that it begins with, if it does.
+    pub fn source(&self) -> Option<usize> {
+        match self.head {
+            Head::Source { source, .. } => Some(source),
+            Head::Inbox => None,
+        }
+    }
+
     /// Every edge out of the stage's head and nodes: of each node first those of its late rows.
     pub fn edges(&self) -> impl Iterator<Item = &Edge> {
         let head = match &self.head {
@@ -395,13 +525,15 @@ pub struct Edge {
     pub schema: Schema,
     /// Who reads.
     pub target: Target,
+    /// Whether rows go along with their ids, because a sink that is reached this way recognizes copies by them.
+    pub ids: bool,
 }
 
 impl Edge {
-    /// The stage that the edge leads to, if it leaves its own.
-    pub fn stage(&self) -> Option<usize> {
+    /// The stage, and the input of it, that the edge leads to, if it leaves its own.
+    pub fn stage(&self) -> Option<(usize, usize)> {
         match self.target {
-            Target::Stage { stage, .. } => Some(stage),
+            Target::Stage { stage, input, .. } => Some((stage, input)),
             Target::Node(_) | Target::Sink(_) => None,
         }
     }
@@ -418,6 +550,8 @@ pub enum Target {
     Stage {
         /// Its number in the plan.
         stage: usize,
+        /// Which of its inputs: 1 for the second one of a join.
+        input: usize,
         /// Which of its tasks gets a row.
         routing: Routing,
     },

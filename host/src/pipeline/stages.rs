@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use tidemill_flow::schema::Schema;
+use tidemill_flow::schema::{Field, FieldType, Schema};
 
 use super::declaration::{Declaration, Upstream};
+use super::ids::mark_ids;
 use super::plan::{
     Edge, Head, Node, OperatorKind, OperatorPlan, Routing, SinkPlan, SourcePlan, Stage, Target,
 };
@@ -12,6 +13,12 @@ use super::plan::{
 /// The name of the column that late rows have beside their fields: how late they are for the last of their
 /// windows, in milliseconds of event time.
 pub const LATE_BY_FIELD: &str = "late_by_ms";
+
+/// The name of the column that says of a late row of a join from which side it comes, `left` or `right`.
+pub const LATE_SIDE_FIELD: &str = "late_side";
+
+/// What the name of a field of the right side begins with where the left one has another of its name.
+pub(super) const RIGHT_PREFIX: &str = "right_";
 
 /// Assembles the stages. `parallelism` is what the file says of each operator, or the pipeline's.
 pub(super) fn assemble(
@@ -58,14 +65,19 @@ pub(super) fn assemble(
         stages[stage].nodes.push(node);
         let node = stages[stage].nodes.len() - 1;
         places[at] = Some((stage, node));
-        for input in &declared.inputs {
-            let target = match (chained, operators[at].kind.key()) {
+        let is_join = matches!(operators[at].kind, OperatorKind::Join(_));
+        for (number, input) in declared.inputs.iter().enumerate() {
+            // The inputs of other operators are one.
+            let number = if is_join { number } else { 0 };
+            let target = match (chained, operators[at].kind.key_of(number)) {
                 (Some(_), _) => Target::Node(node),
-                (None, Some(key @ [_, ..])) => Target::Stage { stage, routing: Routing::Hash(key.to_vec()) },
-                (None, _) => Target::Stage { stage, routing: Routing::Rebalance },
+                (None, Some(key @ [_, ..])) => {
+                    Target::Stage { stage, input: number, routing: Routing::Hash(key.to_vec()) }
+                }
+                (None, _) => Target::Stage { stage, input: number, routing: Routing::Rebalance },
             };
             let written = written_by(input.value, sources, operators);
-            let edge = edge(&written, &operators[at].input, target);
+            let edge = edge(&written, operators[at].input_schema(number), target);
             outputs_of(&mut stages, &source_places, &places, input.value).push(edge);
         }
     }
@@ -74,6 +86,7 @@ pub(super) fn assemble(
         let edge = edge(&written, &sinks[at].schema, Target::Sink(at));
         outputs_of(&mut stages, &source_places, &places, sink.input.value).push(edge);
     }
+    mark_ids(&mut stages, operators, sinks);
     stages
 }
 
@@ -81,8 +94,39 @@ fn written_by(upstream: Upstream, sources: &[SourcePlan], operators: &[OperatorP
     match upstream {
         Upstream::Source(s) => sources[s].schema.clone(),
         Upstream::Operator(o) => operators[o].output(),
-        Upstream::Late(o) => late_schema(&operators[o].input),
+        Upstream::Late(o) => late_fields(&operators[o]),
     }
+}
+
+/// The fields of an operator's late rows.
+pub fn late_fields(operator: &OperatorPlan) -> Schema {
+    let OperatorKind::Join(join) = &operator.kind else { return late_schema(&operator.input) };
+    let (mut schema, _) = either(&operator.input, &join.right.schema);
+    late_of_join().into_iter().for_each(|field| schema.set(field));
+    schema
+}
+
+/// What late rows of a join have beside their fields.
+pub fn late_of_join() -> [Field; 2] {
+    [Field::new(LATE_SIDE_FIELD, FieldType::Text), late_by_field()]
+}
+
+/// Rows of either side in one schema: the fields of the left one, then those of the right one. Fields of one name and
+/// type are one; where the types differ, that of the right side is named `right_…`. Also the names that the fields
+/// of the right side have in it.
+pub fn either(left: &Schema, right: &Schema) -> (Schema, Vec<String>) {
+    let optional = |field: &Field| Field { nullable: true, ..field.clone() };
+    let mut schema = Schema::new(left.fields().iter().map(optional).collect()).expect("unique names");
+    let mut names = Vec::new();
+    for field in right.fields() {
+        let mut name = field.name.clone();
+        while schema.field(&name).is_some_and(|f| f.field_type != field.field_type) {
+            name.insert_str(0, RIGHT_PREFIX);
+        }
+        schema.set(Field { name: name.clone(), ..optional(field) });
+        names.push(name);
+    }
+    (schema, names)
 }
 
 /// The fields of late rows.
@@ -93,15 +137,15 @@ pub fn late_schema(input: &Schema) -> Schema {
 }
 
 /// The field [`LATE_BY_FIELD`].
-pub fn late_by_field() -> tidemill_flow::schema::Field {
-    tidemill_flow::schema::Field::new(LATE_BY_FIELD, tidemill_flow::schema::FieldType::Integer)
+pub fn late_by_field() -> Field {
+    Field::new(LATE_BY_FIELD, FieldType::Integer)
 }
 
 fn edge(written: &Schema, read: &Schema, target: Target) -> Edge {
     let column =
         |name: &str| written.index_of(name).unwrap_or_else(|| panic!("`{name}` is read but not written"));
     let columns = read.fields().iter().map(|f| column(&f.name)).collect();
-    Edge { columns, schema: read.clone(), target }
+    Edge { columns, schema: read.clone(), target, ids: false }
 }
 
 fn outputs_of<'a>(

@@ -37,3 +37,29 @@ pub mod process {
         },
     });
 }
+
+pub mod window {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "window-operator",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        exports: { default: async },
+        with: {
+            "tidemill:operator/types": super::transform::tidemill::operator::types,
+            "tidemill:operator/telemetry": super::transform::tidemill::operator::telemetry,
+        },
+    });
+}
+
+pub mod join {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "join-operator",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        exports: { default: async },
+        with: {
+            "tidemill:operator/types": super::transform::tidemill::operator::types,
+            "tidemill:operator/telemetry": super::transform::tidemill::operator::telemetry,
+        },
+    });
+}

@@ -177,7 +177,8 @@ impl LentCollections {
     }
 
     fn keys_of(&self, bytes: &[u8]) -> Result<Vec<u32>, String> {
-        let keys = read_u32s(bytes, u32::MAX, "keys of entries").map_err(|failure| failure.to_string())?;
+        let keys =
+            read_u32s(bytes, u32::MAX, "keys of entries", "key").map_err(|failure| failure.to_string())?;
         match keys.iter().find(|key| **key >= self.keys) {
             Some(key) => Err(self.no_key(*key)),
             None => Ok(keys),

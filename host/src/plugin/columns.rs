@@ -51,6 +51,11 @@ impl<'a> Lent<'a> {
         Self { validity, offsets, data }
     }
 
+    /// The same, with a value in every row: what stands where one is absent doesn't count.
+    pub(super) fn without_validity(self) -> Self {
+        Self { validity: None, ..self }
+    }
+
     pub(super) fn param(&self) -> ColumnParam<'_> {
         ColumnParam { validity: self.validity.as_deref(), offsets: self.offsets.as_deref(), data: &self.data }
     }
@@ -60,7 +65,7 @@ fn fixed<T: arrow_buffer::ArrowNativeType>(values: &ScalarBuffer<T>) -> Cow<'_, 
     Cow::Borrowed(values.inner().as_slice())
 }
 
-fn bits(bits: &BooleanBuffer) -> Cow<'_, [u8]> {
+pub(super) fn bits(bits: &BooleanBuffer) -> Cow<'_, [u8]> {
     if !bits.offset().is_multiple_of(8) {
         return Cow::Owned(bits.sliced().as_slice().to_vec());
     }
@@ -83,8 +88,8 @@ pub(super) fn write_u32s(values: &[u32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// 32-bit numbers that a guest returned, each below `limit`.
-pub(super) fn read_u32s(bytes: &[u8], limit: u32, what: &str) -> Result<Vec<u32>, Failure> {
+/// 32-bit numbers that a guest returned, each below `limit`: what they are, and of which `thing`, such as a row.
+pub(super) fn read_u32s(bytes: &[u8], limit: u32, what: &str, thing: &str) -> Result<Vec<u32>, Failure> {
     let (words, rest) = bytes.as_chunks::<4>();
     if !rest.is_empty() {
         return Err(Failure::Malformed(format!(
@@ -94,7 +99,9 @@ pub(super) fn read_u32s(bytes: &[u8], limit: u32, what: &str) -> Result<Vec<u32>
     }
     let values: Vec<u32> = words.iter().map(|w| u32::from_le_bytes(*w)).collect();
     match values.iter().find(|v| **v >= limit) {
-        Some(bad) => Err(Failure::Malformed(format!("{what} name row {bad}, but there are {limit} rows"))),
+        Some(bad) => {
+            Err(Failure::Malformed(format!("{what} name {thing} {bad}, but there are {limit} {thing}s")))
+        }
         None => Ok(values),
     }
 }

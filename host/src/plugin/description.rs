@@ -3,9 +3,11 @@
 use tidemill_flow::schema::{Field, FieldType, Schema};
 
 use super::bindings::aggregate::exports::tidemill::operator::lifecycle as aggregate;
+use super::bindings::join::exports::tidemill::operator::{join as pairs, lifecycle as join};
 use super::bindings::process::exports::tidemill::operator::{keyed_process, lifecycle as process};
 use super::bindings::transform::exports::tidemill::operator::lifecycle as transform;
 use super::bindings::transform::tidemill::operator::types::{self, DataType};
+use super::bindings::window::exports::tidemill::operator::lifecycle as window;
 use super::failure::LoadError;
 use super::guest::readable;
 
@@ -29,6 +31,23 @@ pub struct Description {
     pub state: Schema,
     /// The collections of a process operator's keys; of no other.
     pub collections: Vec<Collection>,
+    /// The sides that a join can do without; no other operator has any.
+    pub absent: Sides,
+}
+
+/// Some of the sides of a join.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sides {
+    /// The first input.
+    pub left: bool,
+    /// The second input.
+    pub right: bool,
+}
+
+impl Sides {
+    pub(super) fn of(sides: pairs::Sides) -> Self {
+        Self { left: sides.left, right: sides.right }
+    }
 }
 
 /// Sorted entries, for each key its own.
@@ -84,12 +103,15 @@ macro_rules! convert {
                 output,
                 state: schema("its state", d.state)?,
                 collections: Vec::new(),
+                absent: Sides::default(),
             })
         }
     };
 }
 convert!(of_transform, transform);
 convert!(of_aggregate, aggregate);
+convert!(of_window, window);
+convert!(of_join, join);
 convert!(of_process, process);
 
 /// The collections that a process operator described, checked.

@@ -240,22 +240,14 @@ pub(super) fn failure(store: &mut Store<Guest>, error: &wasmtime::Error) -> Fail
     Failure::Trapped(if calls.is_empty() { cause } else { format!("{cause}\n{}", calls.trim_end()) })
 }
 
+/// An emission whose origins and rejections both name rows of the input.
 pub(super) fn emitted(
     fields: &[Field],
     input_rows: usize,
     emission: types::Emission,
 ) -> Result<Emission, Failure> {
-    let rows = emission.rows as usize;
-    let origins = emission.origins.map(|o| read_u32s(&o, count(input_rows), "origins")).transpose()?;
-    let expected = origins.as_ref().map_or(input_rows, Vec::len);
-    if rows != expected {
-        return Err(Failure::Malformed(match origins {
-            Some(_) => format!("{rows} rows with {expected} origins"),
-            None => format!("{rows} rows without origins for {input_rows} input rows"),
-        }));
-    }
-    let columns = take_over(fields, rows, emission.columns)?;
-    let rejected = rejections(emission.rejected, input_rows)?;
+    let emission = emitted_of(fields, input_rows, "row", input_rows, emission)?;
+    let Emission { origins, rejected, .. } = &emission;
     if !rejected.is_empty() {
         let mut went_on = vec![origins.is_none(); input_rows];
         origins.iter().flatten().for_each(|&row| went_on[row as usize] = true);
@@ -263,7 +255,28 @@ pub(super) fn emitted(
             return Err(Failure::Malformed(format!("row {} both emitted and rejected", both.row)));
         }
     }
-    Ok(Emission { origins, columns, rows, rejected })
+    Ok(emission)
+}
+
+/// An emission whose origins name `things`, each a `thing`, and its rejections rows of the input.
+pub(super) fn emitted_of(
+    fields: &[Field],
+    things: usize,
+    thing: &str,
+    input_rows: usize,
+    emission: types::Emission,
+) -> Result<Emission, Failure> {
+    let rows = emission.rows as usize;
+    let origins = emission.origins.map(|o| read_u32s(&o, count(things), "origins", thing)).transpose()?;
+    let expected = origins.as_ref().map_or(things, Vec::len);
+    if rows != expected {
+        return Err(Failure::Malformed(match origins {
+            Some(_) => format!("{rows} rows with {expected} origins"),
+            None => format!("{rows} rows without origins for {things} {thing}s of input"),
+        }));
+    }
+    let columns = take_over(fields, rows, emission.columns)?;
+    Ok(Emission { origins, columns, rows, rejected: rejections(emission.rejected, input_rows)? })
 }
 
 /// Rejected rows, ascending, each once.

@@ -12,9 +12,10 @@ use wit_component::DecodedWasm;
 use wit_parser::{Resolve, WorldId, WorldItem, WorldKey};
 
 use super::bindings::{
-    aggregate::AggregateOperatorPre, process::ProcessOperatorPre, transform::TransformOperatorPre,
+    aggregate::AggregateOperatorPre, join::JoinOperatorPre, process::ProcessOperatorPre,
+    transform::TransformOperatorPre, window::WindowOperatorPre,
 };
-use super::description::{self, Description, Output};
+use super::description::{self, Description, Output, Sides};
 use super::engine::Runtime;
 use super::failure::LoadError;
 use super::guest::{Guest, Limits};
@@ -38,7 +39,7 @@ pub enum World {
     Transform,
     /// Rows are folded into an accumulator for each group.
     Aggregate,
-    /// All rows of a finished window at once.
+    /// All rows of a window at once.
     Window,
     /// Pairs of rows.
     Join,
@@ -97,6 +98,8 @@ struct About {
 pub(super) enum Code {
     Transform(TransformOperatorPre<Guest>),
     Aggregate(AggregateOperatorPre<Guest>),
+    Window(WindowOperatorPre<Guest>),
+    Join(JoinOperatorPre<Guest>),
     Process(ProcessOperatorPre<Guest>),
 }
 
@@ -131,8 +134,8 @@ impl Runtime {
     /// Loads a component from the bytes of a `.wasm` file.
     ///
     /// # Errors
-    /// When it isn't a component, implements no world of the contract or one that this version doesn't run,
-    /// imports more than its world gives, or describes itself inconsistently.
+    /// When it isn't a component, implements no world of the contract, imports more than its world gives, or
+    /// describes itself inconsistently.
     pub async fn load(&self, bytes: &[u8]) -> Result<Plugin, LoadError> {
         let (world, imports) = recognize(bytes)?;
         let digest = hex(&Sha256::digest(bytes));
@@ -144,16 +147,9 @@ impl Runtime {
         let code = match world {
             World::Transform => Code::Transform(TransformOperatorPre::new(pre).map_err(broken)?),
             World::Aggregate => Code::Aggregate(AggregateOperatorPre::new(pre).map_err(broken)?),
+            World::Window => Code::Window(WindowOperatorPre::new(pre).map_err(broken)?),
+            World::Join => Code::Join(JoinOperatorPre::new(pre).map_err(broken)?),
             World::Process => Code::Process(ProcessOperatorPre::new(pre).map_err(broken)?),
-            World::Window | World::Join => {
-                return Err(LoadError::new(format!(
-                    "it is a {}, which this version doesn't run yet; it runs {}, {} and {}",
-                    world.name(),
-                    World::Transform.name(),
-                    World::Aggregate.name(),
-                    World::Process.name()
-                )));
-            }
         };
         let description = self.describe(&code).await?;
         check_description(world, &description)?;
@@ -177,6 +173,12 @@ impl Runtime {
                 Err(error) => Err(error),
             }
             .map(description::of_aggregate),
+            Code::Window(pre) => match pre.instantiate_async(&mut store).await {
+                Ok(guest) => guest.tidemill_operator_lifecycle().call_describe(&mut store).await,
+                Err(error) => Err(error),
+            }
+            .map(description::of_window),
+            Code::Join(pre) => describe_join(pre, &mut store).await,
             Code::Process(pre) => describe_process(pre, &mut store).await,
         }
         .map_err(|e| {
@@ -207,6 +209,17 @@ async fn describe_process(
     Ok(description::of_process(described).and_then(|description| {
         Ok(Description { collections: description::collections(collections)?, ..description })
     }))
+}
+
+/// A join says apart which sides it can do without.
+async fn describe_join(
+    pre: &JoinOperatorPre<Guest>,
+    store: &mut Store<Guest>,
+) -> wasmtime::Result<Result<Description, LoadError>> {
+    let guest = pre.instantiate_async(&mut *store).await?;
+    let described = guest.tidemill_operator_lifecycle().call_describe(&mut *store).await?;
+    let absent = Sides::of(guest.tidemill_operator_join().call_absent(store).await?);
+    Ok(description::of_join(described).map(|description| Description { absent, ..description }))
 }
 
 /// The world that a component implements, and what it imports.
@@ -305,25 +318,35 @@ fn check_imports(world: World, imports: &[String]) -> Result<(), LoadError> {
 
 fn check_description(world: World, description: &Description) -> Result<(), LoadError> {
     let inputs = description.inputs.len();
-    if inputs != 1 {
+    if world == World::Join && inputs != 2 {
+        return Err(LoadError::new(format!(
+            "it describes {inputs} inputs; a {} has two, the left one and the right one",
+            world.name()
+        )));
+    }
+    if world != World::Join && inputs != 1 {
         return Err(LoadError::new(format!(
             "it describes {inputs} inputs; a {} has one, whatever number of streams are united in it",
             world.name()
         )));
     }
-    let replaced = matches!(description.output, Output::Replaced(_));
+    let extended = world == World::Join && matches!(description.output, Output::Extended(_));
+    let replaced = matches!(description.output, Output::Replaced(_)) || extended;
     let whose = match world {
-        World::Aggregate if !replaced => Some("what an aggregate finishes"),
-        World::Process if !replaced => Some("what a process operator makes of rows and timers"),
-        _ => None,
+        World::Transform => None,
+        World::Aggregate => Some("what an aggregate finishes"),
+        World::Window => Some("what a window operator makes of all the rows of a window"),
+        World::Join => Some("what a join makes of a pair"),
+        World::Process => Some("what a process operator makes of rows and timers"),
     };
-    if let Some(whose) = whose {
+    if let Some(whose) = whose.filter(|_| !replaced) {
         return Err(LoadError::new(format!(
             "its output is described as the input's rows, but {whose} has fields of its own: describe them as `replaced`"
         )));
     }
-    if world == World::Transform && description.state != Schema::default() {
-        return Err(LoadError::new("it describes state, but a transform-operator has none"));
+    let stateless = matches!(world, World::Transform | World::Window | World::Join);
+    if stateless && description.state != Schema::default() {
+        return Err(LoadError::new(format!("it describes state, but a {} has none", world.name())));
     }
     if world == World::Process
         && let Some(field) = description.state.fields().iter().find(|f| !f.nullable)

@@ -1,9 +1,9 @@
 //! Operators as loaded components: all of wasmtime stands in this room.
 //!
 //! [`Runtime`] holds the compiler and its cache. [`Plugin`] is a component that was checked, compiled and
-//! asked to describe itself; [`Transform`], [`Aggregate`] and [`Process`] are running instances of one. A plugin
-//! knows nothing of pipelines: columns go in, columns come out, and whatever a guest does wrong comes back as a
-//! [`Failure`].
+//! asked to describe itself; [`Transform`], [`Aggregate`], [`Window`], [`Join`] and [`Process`] are running
+//! instances of one. A plugin knows nothing of pipelines: columns go in, columns come out, and whatever a guest does
+//! wrong comes back as a [`Failure`].
 
 #[allow(dead_code, unused_variables)]
 mod bindings;
@@ -15,14 +15,18 @@ mod engine;
 mod failure;
 mod guest;
 mod instance;
+mod join;
 mod load;
 mod process;
+mod window;
 
 pub use collections::{Collections, Entry};
-pub use description::{Collection, Description, Output, TIME_FIELD};
+pub use description::{Collection, Description, Output, Sides, TIME_FIELD};
 pub use engine::{INSTANCES_MAX, Runtime};
 pub use failure::{Failure, LoadError};
 pub use guest::Limits;
 pub use instance::{Aggregate, Emission, Folded, Rejection, Transform};
+pub use join::Join;
 pub use load::{COMPONENT_BYTES_MAX, Plugin, World};
 pub use process::{Keyed, Process, Processed, TimerChange, TimerChanges, due_columns};
+pub use window::{Window, WindowRows};

@@ -31,7 +31,11 @@ impl Direct {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => State::Unmade(path.clone()),
             },
-            Destination::Parts(_) | Destination::Log(_) | Destination::Transactions(_) => {
+            Destination::Parts(_)
+            | Destination::Log(_)
+            | Destination::Transactions(_)
+            | Destination::Recognizing(..)
+            | Destination::Memory(_) => {
                 unreachable!("it has an output of its own")
             }
         };

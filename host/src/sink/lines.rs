@@ -4,6 +4,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_buffer::ScalarBuffer;
 use tidemill_flow::batch::{Batch, record_batch};
+use tidemill_flow::row_id::Ids;
 use tidemill_flow::schema::{FieldType, Schema};
 
 use super::Block;
@@ -30,6 +31,8 @@ pub struct Beside {
     pub times: Option<ScalarBuffer<i64>>,
     /// Keys as they are written; none: the records have none.
     pub keys: Option<Keys>,
+    /// The rows' ids; none: copies aren't recognized.
+    pub ids: Option<Ids>,
 }
 
 /// The keys of a block's rows.
@@ -81,7 +84,7 @@ impl Lines {
         self.encoder.encode(&batch.columns, &mut block.bytes);
         if let Some(key) = &mut self.key {
             let keys = (!key.is_empty()).then(|| keys(key, batch));
-            block.beside = Some(Beside { times: batch.times.clone(), keys });
+            block.beside = Some(Beside { times: batch.times.clone(), keys, ids: batch.ids.clone() });
         }
         block
     }
@@ -155,6 +158,7 @@ mod tests {
             times: None,
             watermarks: None,
             positions: None,
+            ids: None,
         };
         let mut lines = Lines::new(&Format::JsonLines, TimestampUnit::Auto, &schema, Some(key));
         let keys = lines.block(&batch).beside.unwrap().keys;

@@ -29,11 +29,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidemill_checkpoint::{Becomes, Part as PartEntry, failpoint};
 use tidemill_log::{
-    Durability, LogError, Options, Outcome, Record, Stage, Staged, Staging, Writer, partition_of, stage,
-    staged,
+    Durability, LogError, Options, Outcome, PartitionInfo, Record, Stage, Staged, Staging, Writer,
+    partition_of, stage, staged,
 };
 
 use super::part::name;
+use super::unmet::{Offsets, RecordId, Repeatable, record_id};
 use super::{Beside, Block, Output, Part, WriteError};
 
 /// The folder within the log's for what is staged.
@@ -84,6 +85,24 @@ impl LogSink {
             WriteError(format!("sink `{sink}`: cannot make the log {}: {e}", folder.display()))
         })?;
         Self::open(folder, pipeline, sink, run)
+    }
+
+    /// By which the log is told from any other.
+    pub fn identity(&self) -> u64 {
+        self.writer.log().identity()
+    }
+
+    /// Whether it has any record at these offsets.
+    pub fn has_any(&self, repeatable: &Repeatable) -> bool {
+        let partitions = self.writer.info().partitions;
+        let has_any = |(info, offsets): (&PartitionInfo, &Offsets)| {
+            !offsets.before.is_empty() || offsets.from < info.next_offset
+        };
+        partitions.iter().zip(&repeatable.partitions).any(has_any)
+    }
+
+    pub(super) fn writer(&self) -> &Writer {
+        &self.writer
     }
 
     /// The log's folder.
@@ -311,20 +330,22 @@ impl Output for Appended {
 
 /// Which partition gets the next block without keys.
 #[derive(Default)]
-struct Turn(u32);
+pub(super) struct Turn(u32);
 
 impl Turn {
     /// Gives each partition its records, at most so many at once that a log takes them.
-    fn share_out(
+    pub(super) fn share_out(
         &mut self,
         block: &Block,
         partitions: u32,
         mut append: impl FnMut(u32, &[Record<'_>]) -> Result<(), LogError>,
     ) -> io::Result<()> {
         let none = Beside::default();
-        let Beside { times, keys } = block.beside.as_ref().unwrap_or(&none);
+        let Beside { times, keys, ids } = block.beside.as_ref().unwrap_or(&none);
         self.0 = (self.0 + 1) % partitions;
         let now_ms = now_ms();
+        let ids: Option<Vec<RecordId>> =
+            ids.as_ref().map(|ids| ids.iter().map(|id| record_id(*id)).collect());
         let mut shares: BTreeMap<u32, (usize, Vec<Record<'_>>)> = BTreeMap::new();
         let lines = block.bytes.split_inclusive(|b| *b == b'\n');
         for (row, line) in lines.enumerate() {
@@ -333,7 +354,7 @@ impl Turn {
             let record = Record {
                 timestamp_ms: times.as_ref().map_or(now_ms, |times| times[row]),
                 key,
-                id: None,
+                id: ids.as_ref().map(|ids| ids[row].as_slice()),
                 value: line.strip_suffix(b"\n").unwrap_or(line),
             };
             let (bytes, records) = shares.entry(partition).or_default();

@@ -8,8 +8,11 @@ mod dead_letters;
 mod direct;
 mod lines;
 mod log;
+mod memory;
 mod part;
+mod recognizing;
 mod staged;
+mod unmet;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,8 +30,10 @@ use crate::telemetry::Counters;
 pub use dead_letters::{DeadLetter, DeadLetters, Place};
 pub use lines::{Beside, Keys, Lines};
 pub use log::{LogPart, LogSink};
+pub use memory::{Captured, Memory};
 pub use part::{FilePart, Part, commit};
 pub use staged::PartFiles;
+pub use unmet::{Offsets, Repeatable, row_id};
 
 /// Messages that wait for a writer: with one, tasks would wait for each write; more only use memory.
 const MESSAGES_WAITING: usize = 8;
@@ -116,6 +121,8 @@ pub struct Passed {
     pub checkpoint: u64,
     /// The parts that appear when it is committed, beside those of earlier checkpoints that were not.
     pub parts: Vec<Part>,
+    /// Of a log whose rows are recognized: where those are that come again behind the checkpoint.
+    pub repeatable: Option<Repeatable>,
 }
 
 /// A running writer.
@@ -141,24 +148,55 @@ pub enum Destination {
     Log(LogSink),
     /// An embedded log, in which rows appear with their checkpoint.
     Transactions(LogSink),
+    /// An embedded log, to which rows are appended at once, but for those that it has; these may come again, if a
+    /// checkpoint says so.
+    Recognizing(LogSink, Option<Repeatable>),
+    /// Memory, where somebody looks at them.
+    Memory(Memory),
 }
 
 impl Destination {
     fn name(&self) -> String {
         match self {
             Self::Stdout => "the standard output".to_owned(),
+            Self::Memory(_) => "memory".to_owned(),
             Self::File(path) | Self::FileIfAny(path) | Self::Appended(path) => path.display().to_string(),
             Self::Parts(files) => files.to_string(),
-            Self::Log(log) | Self::Transactions(log) => log.folder().display().to_string(),
+            Self::Log(log) | Self::Transactions(log) | Self::Recognizing(log, _) => {
+                log.folder().display().to_string()
+            }
         }
     }
 
-    /// The folder that the names of its parts begin in; none: it has no parts.
-    pub fn parts_folder(&self) -> Option<&Path> {
+    /// The folder that a checkpoint speaks of: the names of parts begin in it; none: it knows nothing of the destination.
+    pub fn folder(&self) -> Option<&Path> {
         match self {
             Self::Parts(files) => Some(files.folder()),
-            Self::Transactions(log) => Some(log.folder()),
-            Self::Stdout | Self::File(_) | Self::Appended(_) | Self::FileIfAny(_) | Self::Log(_) => None,
+            Self::Transactions(log) | Self::Recognizing(log, _) => Some(log.folder()),
+            Self::Stdout
+            | Self::File(_)
+            | Self::Appended(_)
+            | Self::FileIfAny(_)
+            | Self::Log(_)
+            | Self::Memory(_) => None,
+        }
+    }
+
+    /// Whether its rows appear with checkpoints, as parts of them.
+    pub fn has_parts(&self) -> bool {
+        matches!(self, Self::Parts(_) | Self::Transactions(_))
+    }
+
+    /// The log that it writes, if it writes one.
+    pub(crate) fn log(&self) -> Option<&LogSink> {
+        match self {
+            Self::Log(log) | Self::Transactions(log) | Self::Recognizing(log, _) => Some(log),
+            Self::Parts(_)
+            | Self::Stdout
+            | Self::File(_)
+            | Self::Appended(_)
+            | Self::FileIfAny(_)
+            | Self::Memory(_) => None,
         }
     }
 
@@ -195,7 +233,13 @@ impl Destination {
         match self {
             Self::Parts(files) => files.discard(),
             Self::Transactions(log) => log.discard(),
-            Self::Stdout | Self::File(_) | Self::Appended(_) | Self::FileIfAny(_) | Self::Log(_) => Ok(()),
+            Self::Stdout
+            | Self::File(_)
+            | Self::Appended(_)
+            | Self::FileIfAny(_)
+            | Self::Log(_)
+            | Self::Recognizing(..)
+            | Self::Memory(_) => Ok(()),
         }
     }
 }
@@ -234,13 +278,13 @@ impl Prepared {
     /// When the file can't be made.
     pub fn check(&self) -> Result<(), WriteError> {
         let checked = match &self.destination {
-            Destination::Stdout => Ok(()),
+            Destination::Stdout | Destination::Memory(_) => Ok(()),
             Destination::File(path) | Destination::FileIfAny(path) | Destination::Appended(path) => {
                 check_file(path)
             }
             Destination::Parts(files) => files.check(),
             // It is open already.
-            Destination::Log(_) | Destination::Transactions(_) => Ok(()),
+            Destination::Log(_) | Destination::Transactions(_) | Destination::Recognizing(..) => Ok(()),
         };
         checked.map_err(|e| WriteError(format!("cannot write {}: {e}", self.destination.name())))
     }
@@ -262,6 +306,11 @@ impl Prepared {
             Destination::Parts(files) => Box::new(staged::Staged::new(files, self.header)),
             Destination::Log(log) => Box::new(log::Appended::new(log)),
             Destination::Transactions(log) => Box::new(log::StagedRecords::new(log)),
+            Destination::Recognizing(log, repeatable) => {
+                let recognizing = recognizing::Recognizing::new(log, repeatable.as_ref());
+                Box::new(recognizing.map_err(&failed)?)
+            }
+            Destination::Memory(memory) => Box::new(memory),
             destination => Box::new(direct::Direct::open(&destination, self.header).map_err(&failed)?),
         };
         let alignment = Alignment { tasks: self.tasks.load(Ordering::Relaxed), came: BTreeMap::new() };
@@ -300,6 +349,10 @@ trait Output: Send {
     fn flush(&mut self) -> io::Result<()>;
     /// The barrier has come from every task. What was written before it must be safe from a loss of power now.
     fn passed(&mut self, checkpoint: u64) -> io::Result<Vec<Part>>;
+    /// Where rows are that come again behind the checkpoint whose barrier has just passed, if copies are recognized.
+    fn repeatable(&self) -> Option<Repeatable> {
+        None
+    }
     /// No task is left.
     fn finish(&mut self) -> io::Result<()>;
 }
@@ -346,8 +399,10 @@ impl Writing {
                 Message::Barrier(checkpoint) => {
                     if self.alignment.came(checkpoint) {
                         let parts = self.output.passed(checkpoint)?;
+                        let repeatable = self.output.repeatable();
+                        let passed = Passed { writer: self.number, checkpoint, parts, repeatable };
                         // Nobody listens when the pipeline is coming down.
-                        let _ = self.passed.send(Ok(Passed { writer: self.number, checkpoint, parts }));
+                        let _ = self.passed.send(Ok(passed));
                     }
                 }
             }

@@ -83,8 +83,8 @@ impl Part {
                 Self::File(FilePart { staged, committed: committed.in_folder(folder), bytes, rows })
             }
             Becomes::Transaction { epoch } => {
-                let log = match destination {
-                    Some(Destination::Transactions(log)) if log.folder() == folder => log.clone(),
+                let log = match destination.and_then(Destination::log) {
+                    Some(log) if log.folder() == folder => log.clone(),
                     // The plan has changed; the promise stands.
                     _ => super::LogSink::open(folder, pipeline, sink, run)?,
                 };

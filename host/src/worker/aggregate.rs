@@ -8,9 +8,10 @@ use arrow_schema::SchemaRef;
 use tidemill_flow::aggregation::{Aggregation, Firing, Fold, Rows};
 use tidemill_flow::batch::{Batch, record_batch, take};
 use tidemill_flow::key::{Keys, read_keys};
+use tidemill_flow::row_id::Ids;
 use tidemill_flow::rows::Codec;
 use tidemill_flow::schema::FieldType;
-use tidemill_flow::window::Slicing;
+use tidemill_flow::window::{Slicing, Windows};
 
 use super::JobError;
 use super::restored::Versions;
@@ -32,6 +33,8 @@ pub(super) struct AggregateNode {
     operator: Operator,
     guest: plugin::Aggregate,
     aggregation: Aggregation,
+    windows: Windows,
+    codec: Arc<Codec>,
     place: Place,
     key: Vec<usize>,
     key_types: Vec<FieldType>,
@@ -56,8 +59,9 @@ impl AggregateNode {
         let (version, schema) = &versions.current;
         let codec = Codec::new(*version, schema, &versions.older, Some(initial));
         let codec = codec.map_err(|e| JobError::Recovery(format!("the state of `{}`: {e}", plan.id)))?;
+        let codec = Arc::new(codec);
         let mut aggregation =
-            Aggregation::new(*windows, place.addresses, place.groups.clone(), Arc::new(codec));
+            Aggregation::new(*windows, place.addresses, place.groups.clone(), codec.clone());
         if let Some(watermark) = place.watermark {
             aggregation.restore(&*place.storage, watermark)?;
         }
@@ -65,6 +69,8 @@ impl AggregateNode {
             operator,
             guest,
             aggregation,
+            windows: *windows,
+            codec,
             place,
             key: key.clone(),
             key_types: key.iter().map(|&k| plan.input.fields()[k].field_type).collect(),
@@ -73,6 +79,13 @@ impl AggregateNode {
             late: late_schema(&plan.input).arrow(),
             window: Slicing::new(*windows),
         })
+    }
+
+    /// Holds other key groups from now on, as they stand in the storage, where all of the present ones must stand by now.
+    pub(super) fn reopen(&mut self, groups: Range<u32>, watermark: i64) -> Result<(), JobError> {
+        self.place.groups = groups.clone();
+        self.aggregation = Aggregation::new(self.windows, self.place.addresses, groups, self.codec.clone());
+        Ok(self.aggregation.restore(&*self.place.storage, watermark)?)
     }
 
     /// Folds a batch; fires the windows that end between its rows.
@@ -141,7 +154,8 @@ impl AggregateNode {
     pub(super) fn freeze(&mut self) -> OperatorPart {
         self.aggregation.freeze();
         let watermark = self.aggregation.watermark();
-        OperatorPart { operator: self.operator.number(), groups: self.place.groups.clone(), watermark }
+        let (operator, groups) = (self.operator.number(), self.place.groups.clone());
+        OperatorPart { operator, groups, watermark, in_flight: None }
     }
 
     /// Writes out some of what was frozen; says whether that was the end of it.
@@ -184,10 +198,19 @@ impl AggregateNode {
         self.operator.reject_groups(&keys, &self.key, slots.len(), &emission.rejected).await?;
         self.operator.counters().rows_out.add(emission.rows as u64);
         let inherited: Vec<&ArrayRef> = keys.iter().collect();
+        let ids = self.ids(firing, slots, &emission);
         for stretch in stretches(emission.rows, emission.origins.as_deref(), &inherited) {
-            out.send(&self.results(firing, &keys, &emission, stretch)).await?;
+            let ids = ids.as_ref().map(|ids| ids.slice(stretch.start, stretch.len()));
+            out.send(&Batch { ids, ..self.results(firing, &keys, &emission, stretch) }).await?;
         }
         Ok(())
+    }
+
+    /// The ids of results, if anybody asks for them. A window gives a result for a key once.
+    fn ids(&self, firing: &Firing, slots: &[u32], emission: &Emission) -> Option<Ids> {
+        let ids = self.operator.ids()?;
+        let key_of = |group: usize| firing.groups.key(slots[group]);
+        Some(ids.results(firing.bounds, 0, key_of, emission.origins.as_deref(), emission.rows))
     }
 
     fn results(
@@ -211,13 +234,15 @@ impl AggregateNode {
             },
             Origin::WindowStart => bound(firing.bounds.start),
             Origin::WindowEnd => bound(firing.bounds.end),
-            Origin::Input(_) => unreachable!("an aggregate's results have fields of their own"),
+            Origin::Input(_) | Origin::WindowFiring | Origin::WindowTiming => {
+                unreachable!("an aggregate's results have fields of their own, and a window fires once")
+            }
         };
         let columns = self.emits.iter().map(column).collect();
         // The last instant of the window: so a second window of the same size gives the same totals.
         let times = self.aggregation.has_bounds().then(|| vec![firing.bounds.end - 1; length].into());
         let columns = record_batch(self.output.clone(), columns, length);
-        Batch { columns, times, watermarks: None, positions: None }
+        Batch { columns, times, watermarks: None, positions: None, ids: None }
     }
 
     fn late(&self, batch: &Batch, rows: &[u32], watermark: i64) -> Batch {

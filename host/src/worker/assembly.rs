@@ -3,27 +3,35 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidemill_flow::batch::Position;
+use tidemill_flow::in_flight::InFlight;
 use tidemill_flow::key::owned;
+use tidemill_flow::row_id::{OperatorIds, PartitionIds};
 use tokio::sync::{mpsc, watch};
 
 use super::aggregate::AggregateNode;
+use super::clock::ProcessingTime;
+use super::drift::Groups;
+use super::in_flight::{Recorder, Remains};
 use super::inbox::{Inbox, SIGNALS_WAITING};
+use super::join::JoinNode;
 use super::outlets::{Edge, To};
 use super::process::ProcessNode;
 use super::recovery::{Checkpointing, Destinations};
-use super::restored::{Versions, state_schema};
+use super::restored::{Restored, Versions, state_schema};
 use super::snapshot::{Command, Report, Snapshots};
-use super::source::{Assigned, SourceHead};
+use super::source::{Assigned, SourceHead, Time};
 use super::state::{Place, State};
-use super::task::{Head, Late, Node, Operator, Task};
+use super::task::{Head, LATE_FOR_JOIN, LATE_FOR_WINDOWS, Late, Node, Operator, Task};
 use super::transform::{self, TransformNode};
+use super::windowed::{Guest, WindowedNode};
 use super::{JobError, Signal};
 use crate::formats::Encoder;
 use crate::log::{Partition, partition_name};
-use crate::pipeline::plan::{self, Plan, SinkOutput, Target};
-use crate::pipeline::stages::late_schema;
+use crate::pipeline::plan::{self, OperatorKind, Plan, SinkOutput, Target};
+use crate::pipeline::stages::late_fields;
 use crate::plugin::World;
 use crate::sink::{DeadLetters, Lines, Outlet, Prepared};
 use crate::telemetry::Counters;
@@ -51,14 +59,53 @@ pub(super) fn partition_names(plan: &Plan) -> Arc<[String]> {
     names
 }
 
+/// Where a pipeline begins.
+pub(super) struct Start<'a> {
+    /// What it goes on from; none without checkpoints.
+    pub(super) restored: Option<&'a Restored>,
+    pub(super) state: State,
+    pub(super) destinations: Destinations,
+    /// The number before the run's first checkpoint.
+    pub(super) after: u64,
+    pub(super) clock: ProcessingTime,
+}
+
+impl<'a> Start<'a> {
+    /// At a checkpoint, or at the beginning; on the clock on the wall.
+    ///
+    /// # Errors
+    /// When a sink's log can't be opened.
+    pub(super) fn of(plan: &Plan, checkpointing: Option<&'a Checkpointing>) -> Result<Self, JobError> {
+        let clock = ProcessingTime::Wall;
+        Ok(match checkpointing {
+            Some(c) => Self {
+                restored: Some(&c.restored),
+                state: c.state.clone(),
+                destinations: c.destinations.clone(),
+                after: c.before_first(),
+                clock,
+            },
+            None => Self {
+                restored: None,
+                state: State::of_run(&plan.state),
+                destinations: Destinations::anew(plan)?,
+                after: 0,
+                clock,
+            },
+        })
+    }
+}
+
 /// Makes the tasks of a plan, stage by stage.
 pub(super) struct Builder<'a> {
     plan: &'a Plan,
     counters: Arc<Counters>,
     partitions: Arc<[String]>,
-    checkpointing: Option<&'a Checkpointing>,
+    restored: Option<&'a Restored>,
     wires: Option<&'a Wires>,
+    clock: ProcessingTime,
     state: State,
+    groups: Groups,
     /// How many have been made.
     tasks: usize,
     sinks: Vec<Outlet>,
@@ -77,19 +124,16 @@ impl<'a> Builder<'a> {
         plan: &'a Plan,
         counters: Arc<Counters>,
         partitions: Arc<[String]>,
-        checkpointing: Option<&'a Checkpointing>,
+        start: Start<'a>,
         wires: Option<&'a Wires>,
-    ) -> Result<Self, JobError> {
+    ) -> Self {
+        let Start { restored, state, destinations, after, clock } = start;
         let mut writers = Vec::new();
-        let after = checkpointing.map_or(0, Checkpointing::before_first);
         let mut prepare = |destination, header, sink| {
             let (outlet, writer) = Prepared::new(destination, header, sink, after);
             writers.push(writer);
             outlet
         };
-        let destinations =
-            checkpointing.map_or_else(|| Destinations::anew(plan), |c| Ok(c.destinations.clone()))?;
-        let state = checkpointing.map_or_else(|| State::of_run(&plan.state), |c| c.state.clone());
         let mut sinks = Vec::new();
         for ((at, sink), destination) in plan.sinks.iter().enumerate().zip(destinations.sinks) {
             sinks.push(prepare(destination, encoder(sink).header(), Some(at)));
@@ -97,13 +141,15 @@ impl<'a> Builder<'a> {
         let dead_letters = prepare(destinations.dead_letters, Vec::new(), None);
         let late = prepare(destinations.late, Vec::new(), None);
         let (inboxes, senders) = queues(plan);
-        Ok(Self {
+        Self {
             plan,
             counters,
             partitions,
-            checkpointing,
+            restored,
             wires,
+            clock,
             state,
+            groups: Groups::new(plan),
             tasks: 0,
             sinks,
             dead_letters,
@@ -111,7 +157,7 @@ impl<'a> Builder<'a> {
             writers,
             inboxes,
             senders,
-        })
+        }
     }
 
     pub(super) async fn stage(
@@ -127,9 +173,13 @@ impl<'a> Builder<'a> {
             let head = match &stage.head {
                 plan::Head::Source { source, outputs } => {
                     let edges = self.edges(at, task, outputs, &outlets)?;
-                    Head::Source(self.source(*source, task, stage.tasks, &outlets, &counters)?, edges)
+                    let ids = outputs.iter().any(|edge| edge.ids);
+                    let head = self.source(*source, task, stage.tasks, ids, &outlets, &counters)?;
+                    Head::Source(head, edges)
                 }
-                plan::Head::Inbox => Head::Inbox(Inbox::new(std::mem::take(&mut self.inboxes[at][task]))),
+                plan::Head::Inbox => {
+                    Head::Inbox(Inbox::new(std::mem::take(&mut self.inboxes[at][task]), self.patience(stage)))
+                }
             };
             let mut nodes = Vec::new();
             for node in &stage.nodes {
@@ -147,9 +197,39 @@ impl<'a> Builder<'a> {
                 )
             });
             self.tasks += 1;
-            tasks.push(Task { head, nodes, stop: stop.clone(), snapshots });
+            let (recorder, remains) = self.in_flight(stage, task)?;
+            let clock = self.clock.clone();
+            tasks.push(Task { head, nodes, stop: stop.clone(), clock, snapshots, recorder, remains });
         }
         Ok(tasks)
+    }
+
+    /// How long the tasks of a stage wait for barriers. Where any task may get any row, rows in flight would belong to
+    /// nobody; joins and windows that fire more than once can't take them up either. There they wait until all have come.
+    fn patience(&self, stage: &plan::Stage) -> Option<Duration> {
+        let after_ms = self.plan.checkpoints.as_ref()?.unaligned_after_ms?;
+        keyed(self.plan, stage).map(|_| Duration::from_millis(after_ms))
+    }
+
+    /// What records rows in flight to a task, and what was in flight to it.
+    fn in_flight(
+        &self,
+        stage: &plan::Stage,
+        task: usize,
+    ) -> Result<(Option<Recorder>, Option<Remains>), JobError> {
+        let (Some(restored), Some((operator, key))) = (self.restored, keyed(self.plan, stage)) else {
+            return Ok((None, None));
+        };
+        let (place, _) = self.place(operator, task, stage.tasks);
+        let rows = InFlight::new(place.addresses, &operator.input);
+        let recorder = self.patience(stage).map(|_| Recorder::new(rows, &place, key));
+        let Place { storage, addresses, groups, .. } = place;
+        let remains = restored.in_flight(operator, addresses).map_err(JobError::Recovery)?;
+        let remains = remains.map(|rows| {
+            let ranges = restored.watermarks(&operator.id, &groups);
+            Remains { rows, storage, groups, ranges }
+        });
+        Ok((recorder, remains))
     }
 
     /// One more task's ways to the writers that it may write to.
@@ -171,10 +251,11 @@ impl<'a> Builder<'a> {
     }
 
     fn source(
-        &self,
+        &mut self,
         source: usize,
         task: usize,
         tasks: usize,
+        ids: bool,
         outlets: &Outlets,
         counters: &Arc<Counters>,
     ) -> Result<SourceHead, JobError> {
@@ -185,23 +266,29 @@ impl<'a> Builder<'a> {
             let number = u32::try_from(before + index).expect("checked with the names");
             let mut partition = Partition::open(plan, index, number)?;
             let id = self.plan.partition_id(source, index);
-            let state = self.checkpointing.and_then(|c| c.restored.partition(&plan.id, &id));
+            let state = self.restored.and_then(|r| r.partition(&plan.id, &id));
             if let Some(state) = &state {
                 partition.resume(&state.position)?;
             }
-            assigned.push(Assigned {
-                id,
-                partition,
-                number,
-                out_of_orderness_ms: plan.out_of_orderness_ms(),
-                state,
+            let ids = ids.then(|| {
+                let name =
+                    partition.log_identity().map_or_else(|| id.clone(), |log| format!("{id} of {log:016x}"));
+                PartitionIds::new(&self.plan.name, &plan.id, &name)
             });
+            assigned.push(Assigned { id, ids, partition, number, state });
         }
+        let time = Time {
+            strategy: plan.strategy(),
+            idle_after_ms: plan.idle_after_ms,
+            group: plan.align.as_ref().map(|align| self.groups.join(align)),
+            clock: self.clock.clone(),
+        };
         Ok(SourceHead::new(
             plan.id.clone(),
             source,
             plan.schema.arrow(),
             assigned,
+            time,
             counters.clone(),
             outlets.dead_letters.clone(),
         ))
@@ -216,13 +303,19 @@ impl<'a> Builder<'a> {
         counters: &Arc<Counters>,
     ) -> Result<Node, JobError> {
         let plan = &self.plan.operators[node.operator];
-        let operator = transform::Operator::new(
-            plan,
-            node.operator,
-            counters.clone(),
-            outlets.dead_letters.clone(),
-            self.partitions.clone(),
-        );
+        let makes_ids = node.outputs.iter().any(|edge| edge.ids);
+        let of_input = |input| {
+            transform::Operator::new(
+                plan,
+                input,
+                node.operator,
+                makes_ids.then(|| OperatorIds::new(&self.plan.name, &plan.id)),
+                counters.clone(),
+                outlets.dead_letters.clone(),
+                self.partitions.clone(),
+            )
+        };
+        let operator = of_input(plan.first_input());
         let plugin = &plan.plugin;
         let operator = match plugin.world() {
             World::Transform => match plugin.transform(&plan.id, &plan.settings, plan.limits).await {
@@ -232,26 +325,61 @@ impl<'a> Builder<'a> {
             World::Aggregate => match plugin.aggregate(&plan.id, &plan.settings, plan.limits).await {
                 Ok(guest) => {
                     let (place, versions) = self.place(plan, task, self.plan.stages[stage].tasks);
-                    let node = AggregateNode::new(operator, guest, plan, place, versions).await?;
-                    Operator::Aggregate(Box::new(node))
+                    if let plan::OperatorKind::Windowed { .. } = plan.kind {
+                        let clock = self.clock.clone();
+                        let node = WindowedNode::new(
+                            operator,
+                            Guest::Aggregate(guest),
+                            plan,
+                            place,
+                            clock,
+                            &versions,
+                        )
+                        .await?;
+                        Operator::Windowed(Box::new(node))
+                    } else {
+                        let node = AggregateNode::new(operator, guest, plan, place, versions).await?;
+                        Operator::Aggregate(Box::new(node))
+                    }
                 }
                 Err(failure) => return Err(operator.failed(failure, None)),
             },
             World::Process => match plugin.process(&plan.id, &plan.settings, plan.limits).await {
                 Ok(guest) => {
                     let (place, versions) = self.place(plan, task, self.plan.stages[stage].tasks);
-                    Operator::Process(Box::new(ProcessNode::new(operator, guest, plan, place, &versions)?))
+                    let clock = self.clock.clone();
+                    let node = ProcessNode::new(operator, guest, plan, place, clock, &versions)?;
+                    Operator::Process(Box::new(node))
                 }
                 Err(failure) => return Err(operator.failed(failure, None)),
             },
-            World::Window | World::Join => unreachable!("no plugin of this world is loaded"),
+            World::Join => match plugin.join(&plan.id, &plan.settings, plan.limits).await {
+                Ok(guest) => {
+                    let (place, versions) = self.place(plan, task, self.plan.stages[stage].tasks);
+                    let OperatorKind::Join(join) = &plan.kind else { panic!("{} is no join", plan.id) };
+                    let sides = [operator, of_input(join.right.clone())];
+                    Operator::Join(Box::new(JoinNode::new(sides, guest, (plan, join), place, &versions)?))
+                }
+                Err(failure) => return Err(operator.failed(failure, None)),
+            },
+            World::Window => match plugin.window(&plan.id, &plan.settings, plan.limits).await {
+                Ok(guest) => {
+                    let (place, versions) = self.place(plan, task, self.plan.stages[stage].tasks);
+                    let guest = Guest::Window(guest, plugin.description().inputs[0].clone());
+                    let clock = self.clock.clone();
+                    let node = WindowedNode::new(operator, guest, plan, place, clock, &versions).await?;
+                    Operator::Windowed(Box::new(node))
+                }
+                Err(failure) => return Err(operator.failed(failure, None)),
+            },
         };
         let late = Late {
             edges: self.edges(stage, task, &node.late, outlets)?,
             file: outlets.late.clone(),
             operator: plan.id.clone(),
             digest: plugin.digest().to_owned(),
-            schema: late_schema(&plan.input),
+            schema: late_fields(plan),
+            reason: if plugin.world() == World::Join { LATE_FOR_JOIN } else { LATE_FOR_WINDOWS },
         };
         Ok(Node { operator, outputs: self.edges(stage, task, &node.outputs, outlets)?, late })
     }
@@ -260,7 +388,7 @@ impl<'a> Builder<'a> {
     fn place(&self, operator: &plan::OperatorPlan, task: usize, tasks: usize) -> (Place, Versions) {
         let index = |n: usize| u32::try_from(n).expect("at most 720 tasks");
         let groups = owned(index(task), index(tasks));
-        let restored = self.checkpointing.map(|c| &c.restored);
+        let restored = self.restored;
         let watermark = restored.and_then(|r| r.watermark(&operator.id, &groups));
         let number = restored.map_or_else(|| self.number(operator), |r| r.number(&operator.id));
         let place = Place::new(&self.state, self.plan, number, groups, watermark);
@@ -294,9 +422,19 @@ impl<'a> Builder<'a> {
                     To::Tasks { routing: routing.clone(), tasks, turn: task }
                 }
             };
-            made.push(Edge::new(edge.columns.clone(), edge.schema.arrow(), to));
+            made.push(Edge::new(edge.columns.clone(), edge.schema.arrow(), edge.ids, to));
         }
         Ok(made)
+    }
+}
+
+/// The operator that begins a stage, and its key, if a row's key decides which task gets it.
+fn keyed<'p>(plan: &'p Plan, stage: &plan::Stage) -> Option<(&'p plan::OperatorPlan, &'p [usize])> {
+    let first = stage.nodes.first().filter(|_| matches!(stage.head, plan::Head::Inbox))?;
+    let operator = &plan.operators[first.operator];
+    match &operator.kind {
+        OperatorKind::Aggregate { key, .. } | OperatorKind::Process { key, .. } => Some((operator, key)),
+        OperatorKind::Transform | OperatorKind::Windowed { .. } | OperatorKind::Join(_) => None,
     }
 }
 
@@ -309,7 +447,8 @@ struct Outlets {
     all: Vec<Outlet>,
 }
 
-type Inboxes = Vec<Vec<Vec<mpsc::Receiver<Signal>>>>;
+/// For each stage and task the queues, each with the input that it feeds.
+type Inboxes = Vec<Vec<Vec<(usize, mpsc::Receiver<Signal>)>>>;
 type Senders = Vec<Vec<VecDeque<Vec<mpsc::Sender<Signal>>>>>;
 
 /// A queue from each task to each task of the stages that it feeds.
@@ -319,13 +458,13 @@ fn queues(plan: &Plan) -> (Inboxes, Senders) {
     let mut senders: Senders =
         plan.stages.iter().map(|s| (0..s.tasks).map(|_| VecDeque::new()).collect()).collect();
     for (at, stage) in plan.stages.iter().enumerate() {
-        for target in stage.edges().filter_map(plan::Edge::stage) {
+        for (target, input) in stage.edges().filter_map(plan::Edge::stage) {
             for ways_out in &mut senders[at] {
                 let mut to_tasks = Vec::new();
                 for inbox in &mut inboxes[target] {
                     let (sender, receiver) = mpsc::channel(SIGNALS_WAITING);
                     to_tasks.push(sender);
-                    inbox.push(receiver);
+                    inbox.push((input, receiver));
                 }
                 ways_out.push_back(to_tasks);
             }
@@ -337,6 +476,8 @@ fn queues(plan: &Plan) -> (Inboxes, Senders) {
 fn lines(sink: &plan::SinkPlan) -> Lines {
     let log_key = match &sink.output {
         SinkOutput::Log { key, .. } => Some(key.as_slice()),
+        // As for a log, times stand beside the lines.
+        SinkOutput::Memory => Some(&[][..]),
         SinkOutput::File(_) | SinkOutput::Stdout => None,
     };
     Lines::new(&sink.format, sink.timestamps, &sink.schema, log_key)

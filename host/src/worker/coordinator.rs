@@ -11,7 +11,7 @@ use tidemill_flow::checkpoint::coordinator::{Action, Coordinator, Event};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::keeper::{Collected, Keeper};
+use super::keeper::{Collected, KeepError, Keeper};
 use super::snapshot::{Command, Report};
 use super::{Barrier, JobError};
 use crate::sink::{Part, Passed, WriteError};
@@ -49,7 +49,7 @@ pub(super) struct State {
 }
 
 /// Something that the keeper has done.
-type Work = JoinHandle<Result<Event, String>>;
+type Work = JoinHandle<Result<Event, JobError>>;
 
 impl Coordination {
     /// # Errors
@@ -60,7 +60,7 @@ impl Coordination {
         // What was begun is brought to its end, so that the next start doesn't meet it half done.
         let Some(work) = work else { return ended };
         let done = work.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
-        ended.and(done.map(drop).map_err(JobError::Checkpoint))
+        ended.and(done.map(drop))
     }
 
     /// Until there is nothing more to do, or the tasks are gone; what is left in `work` is being done.
@@ -91,7 +91,7 @@ impl Coordination {
                 }
                 event = done(work) => {
                     *work = None;
-                    let event = event.map_err(JobError::Checkpoint)?;
+                    let event = event?;
                     if let Event::Committed { checkpoint } = &event {
                         self.state.pending.values_mut().for_each(|parts| parts.committed(*checkpoint));
                     }
@@ -122,17 +122,19 @@ impl Coordination {
                     let persisted =
                         keeper.persist(collected, counters, || _ = taken.send_replace(checkpoint));
                     taken.send_replace(checkpoint);
-                    Ok(match persisted {
-                        Ok(()) => Event::Durable { checkpoint },
-                        Err(reason) => Event::NotDurable { checkpoint, reason },
-                    })
+                    match persisted {
+                        Ok(()) => Ok(Event::Durable { checkpoint }),
+                        Err(KeepError::Failed(reason)) => Ok(Event::NotDurable { checkpoint, reason }),
+                        Err(error @ KeepError::Superseded(_)) => Err(error.into()),
+                    }
                 })));
             }
             Action::Commit { checkpoint } => {
                 let (keeper, parts) = (self.keeper.clone(), self.parts(checkpoint));
                 return Ok(Some(tokio::task::spawn_blocking(move || {
                     // A checkpoint that is true and can't be committed is committed by the next start.
-                    keeper.commit(checkpoint, &parts).map(|()| Event::Committed { checkpoint })
+                    keeper.commit(checkpoint, &parts)?;
+                    Ok(Event::Committed { checkpoint })
                 })));
             }
             Action::Abort { checkpoint, reason } => {
@@ -154,6 +156,7 @@ impl Coordination {
                 self.state.collected.add(checkpoint, part);
                 Some(Event::Acknowledged { checkpoint, participant: number(task) })
             }
+            Report::Declined { checkpoint, reason } => Some(Event::Declined { checkpoint, reason }),
             Report::InputEnded => {
                 self.reading -= 1;
                 self.state.input_ended = self.reading == 0;
@@ -164,7 +167,8 @@ impl Coordination {
     }
 
     fn has_passed(&mut self, passed: Passed) -> Event {
-        let Passed { writer, checkpoint, parts } = passed;
+        let Passed { writer, checkpoint, parts, repeatable } = passed;
+        self.state.collected.add_repeatable(checkpoint, writer, repeatable);
         let safe = self.state.safe.entry(writer).or_default();
         parts.iter().for_each(|part| *safe = (safe.0 + part.rows(), safe.1 + part.bytes()));
         let pending = self.state.pending.entry(writer).or_default();
@@ -219,7 +223,7 @@ fn ms_since(begun: Instant) -> u64 {
 }
 
 /// What the keeper has done; never, while it does nothing.
-async fn done(work: &mut Option<Work>) -> Result<Event, String> {
+async fn done(work: &mut Option<Work>) -> Result<Event, JobError> {
     match work {
         Some(work) => work.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())),
         None => std::future::pending().await,

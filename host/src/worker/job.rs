@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::JobError;
-use super::assembly::{Builder, Wires, partition_names};
+use super::assembly::{Builder, Start, Wires, partition_names};
 use super::coordinator::{self, Coordination};
 use super::keeper::Keeper;
 use super::recovery::Checkpointing;
@@ -78,8 +78,8 @@ impl Job {
         });
         counters.add_values(&before.values());
         let wires = checkpointing.is_some().then(Wires::new);
-        let mut builder =
-            Builder::new(plan, counters.clone(), partitions, checkpointing.as_ref(), wires.as_ref())?;
+        let begins = Start::of(plan, checkpointing.as_ref())?;
+        let mut builder = Builder::new(plan, counters.clone(), partitions, begins, wires.as_ref());
         let mut tasks = Vec::new();
         for at in 0..plan.stages.len() {
             tasks.extend(builder.stage(at, &stopped).await?);
@@ -194,10 +194,10 @@ impl Job {
 }
 
 /// The first failure that isn't the echo of another one.
-struct FirstFailure(Option<JobError>);
+pub(super) struct FirstFailure(pub(super) Option<JobError>);
 
 impl FirstFailure {
-    fn add(&mut self, error: JobError) {
+    pub(super) fn add(&mut self, error: JobError) {
         if self.0.as_ref().is_none_or(|f| matches!(f, JobError::Disconnected)) {
             self.0 = Some(error);
         }

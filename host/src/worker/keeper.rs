@@ -3,23 +3,24 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use tidemill_checkpoint::{
-    Counters as ManifestCounters, Counts, FORMAT, Kind, Manifest, Operator, Partition, Sink, Source,
-    State as StateFiles, StateSchema, Store, WatermarkRange, failpoint,
+    Counters as ManifestCounters, Counts, FORMAT, FORMAT_IN_FLIGHT, InFlight, Kind, Manifest, Operator,
+    Partition, Sink, Source, State as StateFiles, StateSchema, Store, WatermarkRange, failpoint,
 };
 use tidemill_flow::key::KEY_GROUPS;
 
-use super::process::now_ms;
+use super::JobError;
+use super::clock::wall_ms;
 use super::restored::{KEY_HASH, Restored, key_fields, manifest_field, position, windows};
 use super::snapshot::TaskPart;
 use super::state::{State, StateFile};
 use crate::log::PartitionState;
 use crate::pipeline::plan::{Plan, StateBackend};
-use crate::sink::{self, Part};
+use crate::sink::{self, Destination, Offsets, Part, Repeatable};
 use crate::telemetry::{Counter, Counters};
 
 /// What has come together for a checkpoint.
@@ -32,10 +33,14 @@ pub(super) struct Collected {
     partitions: BTreeMap<usize, Vec<PartitionState>>,
     /// By operator.
     watermarks: BTreeMap<usize, Vec<WatermarkRange>>,
+    /// By operator: the rows in flight to its tasks, where one of them didn't wait for all barriers.
+    in_flight: BTreeMap<usize, u64>,
     /// The sum over all tasks.
     counts: Vec<u64>,
     /// By writer.
     pub(super) parts: BTreeMap<usize, Vec<Part>>,
+    /// By writer, of those that recognize rows.
+    repeatable: BTreeMap<usize, Repeatable>,
 }
 
 impl Collected {
@@ -54,9 +59,19 @@ impl Collected {
         self.counts.resize(part.counts.len(), 0);
         self.counts.iter_mut().zip(part.counts).for_each(|(sum, count)| *sum += count);
         for part in part.operators {
+            if let Some(rows) = part.in_flight {
+                *self.in_flight.entry(part.operator).or_default() += rows;
+            }
             let (first, end) = (part.groups.start, part.groups.end);
             let range = WatermarkRange { first, end, watermark: part.watermark };
             self.watermarks.entry(part.operator).or_default().push(range);
+        }
+    }
+
+    /// Where a writer has rows that come again behind a checkpoint; of another one it comes too late.
+    pub(super) fn add_repeatable(&mut self, checkpoint: u64, writer: usize, repeatable: Option<Repeatable>) {
+        if checkpoint == self.checkpoint {
+            self.repeatable.extend(repeatable.map(|repeatable| (writer, repeatable)));
         }
     }
 }
@@ -65,17 +80,39 @@ impl Collected {
 pub(super) struct Facts {
     /// Their ids, and the partitions that earlier runs have read.
     sources: Vec<(String, Vec<Partition>)>,
-    /// The number in the plan, and what stands in the manifest but the watermarks.
+    /// The number in the plan, and what stands in the manifest but the watermarks and what is in flight.
     operators: Vec<(usize, Operator)>,
+    /// By the number in the plan: the fields of what may be in flight.
+    inputs: Vec<Vec<tidemill_checkpoint::Field>>,
     operator_ids: Vec<String>,
     sinks: Vec<String>,
-    /// By writer: its id in the manifest, and the folder of its parts if it has some.
-    writers: Vec<(String, Option<PathBuf>)>,
+    writers: Vec<WriterFacts>,
     backend: &'static str,
 }
 
+/// What the keeper needs to know of a writer.
+pub(super) struct WriterFacts {
+    /// Its id in the manifest.
+    id: String,
+    /// The folder that the manifest speaks of, if it does.
+    folder: Option<PathBuf>,
+    has_parts: bool,
+}
+
+impl WriterFacts {
+    /// Of a writer that manifests don't speak of.
+    pub(super) fn unspoken(id: String) -> Self {
+        Self { id, folder: None, has_parts: false }
+    }
+
+    pub(super) fn new(id: &str, destination: &Destination) -> Self {
+        let folder = destination.folder().map(Path::to_path_buf);
+        Self { id: id.to_owned(), folder, has_parts: destination.has_parts() }
+    }
+}
+
 impl Facts {
-    pub(super) fn new(plan: &Plan, restored: &Restored, writers: Vec<(String, Option<PathBuf>)>) -> Self {
+    pub(super) fn new(plan: &Plan, restored: &Restored, writers: Vec<WriterFacts>) -> Self {
         let mut operators = Vec::new();
         for (at, operator) in plan.operators.iter().enumerate().filter(|(_, o)| super::restored::has_state(o))
         {
@@ -108,6 +145,7 @@ impl Facts {
                     state: state.collect(),
                     collections: collections.collect(),
                     watermarks: Vec::new(),
+                    in_flight: None,
                 },
             ));
         }
@@ -117,6 +155,11 @@ impl Facts {
                 .map(|(at, s)| (s.id.clone(), restored.gone(plan, at)))
                 .collect(),
             operators,
+            inputs: plan
+                .operators
+                .iter()
+                .map(|o| o.input.fields().iter().map(manifest_field).collect())
+                .collect(),
             operator_ids: plan.operators.iter().map(|o| o.id.clone()).collect(),
             sinks: plan.sinks.iter().map(|s| s.id.clone()).collect(),
             writers,
@@ -126,73 +169,20 @@ impl Facts {
             },
         }
     }
-}
 
-/// Keeps a pipeline's checkpoints.
-pub(super) struct Keeper {
-    pub(super) pipeline: String,
-    pub(super) store: Mutex<Store>,
-    pub(super) state: State,
-    pub(super) facts: Facts,
-    /// The folder for what is being frozen.
-    pub(super) working: PathBuf,
-    pub(super) retain: NonZeroUsize,
-    /// How many checkpoints of this run were committed.
-    pub(super) committed: Counter,
-}
-
-impl Keeper {
-    /// Whether a writer's rows appear with checkpoints.
-    pub(super) fn has_parts(&self, writer: usize) -> bool {
-        self.facts.writers[writer].1.is_some()
-    }
-
-    /// Takes the files of a checkpoint, after which `taken` is called, stores them, and at last the manifest. `counters`
-    /// are what was counted before the run, and at its sinks.
-    pub(super) fn persist(
+    /// The manifest of what has come together.
+    ///
+    /// # Errors
+    /// When a part's path can't stand in it.
+    pub(super) fn manifest(
         &self,
-        collected: Collected,
-        counters: Counters,
-        taken: impl FnOnce(),
-    ) -> Result<(), String> {
-        let io = |e: std::io::Error| e.to_string();
-        failpoint::at("persist.begin").map_err(io)?;
-        let frozen = self.state.freeze(&self.working).map_err(|e| e.to_string())?;
-        taken();
-        failpoint::at("persist.frozen").map_err(io)?;
-        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.add_values(&collected.counts);
-        let stored = self.keep(&store, collected, &frozen, &counters);
-        self.state.thaw(&frozen);
-        // Files that no manifest names are no longer about to be named.
-        stored.inspect_err(|_| store.abandon())?;
-        failpoint::at("persist.done").map_err(io)
-    }
-
-    fn keep(
-        &self,
-        store: &Store,
-        collected: Collected,
-        frozen: &[StateFile],
-        counters: &Counters,
-    ) -> Result<(), String> {
-        let mut files = Vec::new();
-        for file in frozen {
-            files.push(store.put_file(&file.path, file.immutable).map_err(|e| e.to_string())?);
-        }
-        failpoint::at("persist.files").map_err(|e| e.to_string())?;
-        let manifest = self.manifest(collected, files, counters, store.run())?;
-        store.write_manifest(&manifest).map(drop).map_err(|e| e.to_string())
-    }
-
-    fn manifest(
-        &self,
+        pipeline: &str,
         collected: Collected,
         files: Vec<tidemill_checkpoint::FileEntry>,
         counters: &Counters,
         run: u64,
     ) -> Result<Manifest, String> {
-        let Facts { sources, operators, operator_ids, sinks, writers, backend } = &self.facts;
+        let Facts { sources, operators, inputs, operator_ids, sinks, writers, backend } = self;
         let mut partitions = collected.partitions;
         let source = |(at, (id, gone)): (usize, &(String, Vec<Partition>))| {
             let read = partitions.remove(&at).unwrap_or_default();
@@ -207,25 +197,31 @@ impl Keeper {
             let mut ranges = watermarks.remove(at).unwrap_or_default();
             ranges.retain(|r| r.first < r.end);
             ranges.sort_by_key(|r| r.first);
-            Operator { watermarks: ranges, ..operator.clone() }
+            let rows = collected.in_flight.get(at);
+            let in_flight = rows.map(|&rows| InFlight { rows, fields: inputs[*at].clone() });
+            Operator { watermarks: ranges, in_flight, ..operator.clone() }
         };
         let mut staged = Vec::new();
         for (writer, parts) in &collected.parts {
-            let (id, Some(folder)) = &writers[*writer] else { continue };
-            let parts = parts.iter().map(|p| p.entry()).collect::<Result<_, _>>()?;
-            staged.push(Sink { id: id.clone(), destination: folder.display().to_string(), parts });
+            let WriterFacts { id, folder: Some(folder), .. } = &writers[*writer] else { continue };
+            staged.push(Sink {
+                id: id.clone(),
+                destination: folder.display().to_string(),
+                parts: parts.iter().map(|p| p.entry()).collect::<Result<_, _>>()?,
+                repeatable: collected.repeatable.get(writer).map(repeatable),
+            });
         }
         let counts = |named: &[(&str, &Counter)]| -> Counts {
             named.iter().map(|(name, counter)| ((*name).to_owned(), counter.get())).collect()
         };
         Ok(Manifest {
-            format: FORMAT,
-            pipeline: self.pipeline.clone(),
+            format: if collected.in_flight.is_empty() { FORMAT } else { FORMAT_IN_FLIGHT },
+            pipeline: pipeline.to_owned(),
             checkpoint: collected.checkpoint,
             run,
             kind: collected.kind.unwrap_or(Kind::Checkpoint),
             savepoint: None,
-            created_ms: now_ms(),
+            created_ms: wall_ms(),
             duration_ms: collected
                 .begun
                 .map_or(0, |b| u64::try_from(b.elapsed().as_millis()).unwrap_or(u64::MAX)),
@@ -251,25 +247,132 @@ impl Keeper {
             warnings: Vec::new(),
         })
     }
+}
+
+/// Why a checkpoint wasn't kept, or its output not shown.
+pub(super) enum KeepError {
+    /// A newer run has begun: nothing that this one does counts any more.
+    Superseded(String),
+    /// Another time it may succeed.
+    Failed(String),
+}
+
+impl From<tidemill_checkpoint::Error> for KeepError {
+    fn from(error: tidemill_checkpoint::Error) -> Self {
+        match error {
+            tidemill_checkpoint::Error::Fenced { .. } => Self::Superseded(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<std::io::Error> for KeepError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<KeepError> for JobError {
+    fn from(error: KeepError) -> Self {
+        match error {
+            KeepError::Superseded(message) => Self::Superseded(message),
+            KeepError::Failed(message) => Self::Checkpoint(message),
+        }
+    }
+}
+
+/// Keeps a pipeline's checkpoints.
+pub(super) struct Keeper {
+    pub(super) pipeline: String,
+    pub(super) store: Mutex<Store>,
+    pub(super) state: State,
+    pub(super) facts: Facts,
+    /// The folder for what is being frozen.
+    pub(super) working: PathBuf,
+    pub(super) retain: NonZeroUsize,
+    /// How many checkpoints of this run were committed.
+    pub(super) committed: Counter,
+}
+
+impl Keeper {
+    /// Whether a writer's rows appear with checkpoints.
+    pub(super) fn has_parts(&self, writer: usize) -> bool {
+        self.facts.writers[writer].has_parts
+    }
+
+    /// Takes the files of a checkpoint, after which `taken` is called, stores them, and at last the manifest. `counters`
+    /// are what was counted before the run, and at its sinks.
+    pub(super) fn persist(
+        &self,
+        collected: Collected,
+        counters: Counters,
+        taken: impl FnOnce(),
+    ) -> Result<(), KeepError> {
+        failpoint::at("persist.begin")?;
+        let frozen = self.state.freeze(&self.working).map_err(|e| KeepError::Failed(e.to_string()))?;
+        taken();
+        failpoint::at("persist.frozen")?;
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.add_values(&collected.counts);
+        let stored = self.keep(&store, collected, &frozen, &counters);
+        self.state.thaw(&frozen);
+        // Files that no manifest names are no longer about to be named.
+        stored.inspect_err(|_| store.abandon())?;
+        Ok(failpoint::at("persist.done")?)
+    }
+
+    fn keep(
+        &self,
+        store: &Store,
+        collected: Collected,
+        frozen: &[StateFile],
+        counters: &Counters,
+    ) -> Result<(), KeepError> {
+        let mut files = Vec::new();
+        for file in frozen {
+            files.push(store.put_file(&file.path, file.immutable)?);
+        }
+        failpoint::at("persist.files")?;
+        let manifest = self
+            .facts
+            .manifest(&self.pipeline, collected, files, counters, store.run())
+            .map_err(KeepError::Failed)?;
+        store.write_manifest(&manifest)?;
+        Ok(())
+    }
 
     /// Makes the output of a checkpoint seen, and forgets checkpoints that are too old.
-    pub(super) fn commit(&self, checkpoint: u64, parts: &BTreeMap<usize, Vec<Part>>) -> Result<(), String> {
-        let io = |e: std::io::Error| e.to_string();
+    pub(super) fn commit(
+        &self,
+        checkpoint: u64,
+        parts: &BTreeMap<usize, Vec<Part>>,
+    ) -> Result<(), KeepError> {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        failpoint::at("commit.begin").map_err(io)?;
+        failpoint::at("commit.begin")?;
         if parts.values().any(|p| !p.is_empty()) {
-            store.begin_commit(checkpoint).map_err(|e| e.to_string())?;
+            store.begin_commit(checkpoint)?;
         }
         for parts in parts.values() {
-            sink::commit(parts, false).map_err(|e| e.to_string())?;
+            sink::commit(parts, false).map_err(|e| KeepError::Failed(e.to_string()))?;
         }
-        failpoint::at("commit.done").map_err(io)?;
+        failpoint::at("commit.done")?;
         self.committed.add(1);
         // What can't be removed now is removed with the next one.
         if let Err(error) = store.retain(self.retain) {
             tracing::warn!("old checkpoints of `{}` stay for now: {error}", self.pipeline);
         }
         Ok(())
+    }
+}
+
+fn repeatable(repeatable: &Repeatable) -> tidemill_checkpoint::Repeatable {
+    let offsets = |offsets: &Offsets| tidemill_checkpoint::Offsets {
+        before: offsets.before.iter().map(|range| (range.start, range.end)).collect(),
+        from: offsets.from,
+    };
+    tidemill_checkpoint::Repeatable {
+        log: format!("{:016x}", repeatable.log),
+        partitions: repeatable.partitions.iter().map(offsets).collect(),
     }
 }
 

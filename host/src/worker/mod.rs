@@ -7,9 +7,14 @@
 
 mod aggregate;
 mod assembly;
+mod behind;
+mod clock;
 mod coordinator;
+mod drift;
+mod in_flight;
 mod inbox;
 mod job;
+mod join;
 mod keeper;
 mod outlets;
 mod process;
@@ -18,22 +23,27 @@ mod restored;
 mod snapshot;
 mod source;
 mod state;
+mod stepwise;
 mod stretches;
 mod task;
 mod transform;
 mod view;
+mod windowed;
 
 use std::fmt;
 
 use tidemill_flow::batch::Batch;
 use tidemill_flow::storage::StorageError;
+use tidemill_flow::watermark::Progress;
 
 use crate::log::ReadError;
 use crate::plugin::Failure;
 use crate::sink::{Closed, WriteError};
 
+pub use clock::ProcessingTime;
 pub use job::{Ended, Job, Stop};
 pub use recovery::Checkpointing;
+pub use stepwise::{Output, Saved, Stepwise};
 pub use view::View;
 
 /// What a task receives from another.
@@ -41,14 +51,30 @@ pub use view::View;
 enum Signal {
     /// Rows.
     Batch(Batch),
+    /// Rows of the second input of a join. Only within a task.
+    Second(Batch),
     /// Event time has come this far on this channel.
     Watermark(i64),
+    /// Nothing comes on this channel for now, and nobody shall wait for its watermark.
+    Idle,
+    /// The channel counts again: rows may come.
+    Active,
     /// What came before belongs to a checkpoint, what comes after doesn't.
     Barrier(Barrier),
     /// Timers are due. Only within a task.
     Due,
     /// Nothing more will come.
     End,
+}
+
+impl From<Progress> for Signal {
+    fn from(progress: Progress) -> Self {
+        match progress {
+            Progress::Watermark(watermark) => Self::Watermark(watermark),
+            Progress::Idle => Self::Idle,
+            Progress::Active => Self::Active,
+        }
+    }
 }
 
 /// The mark of a checkpoint in the data flow.
@@ -81,6 +107,8 @@ pub enum JobError {
     State(StorageError),
     /// The pipeline can't go on from its checkpoints.
     Recovery(String),
+    /// A newer run has begun with the same checkpoints, so this one may not go on.
+    Superseded(String),
     /// So many checkpoints have failed that it gives up.
     Checkpoint(String),
     /// Another part failed first; its error says why.
@@ -100,7 +128,9 @@ impl fmt::Display for JobError {
                 write!(f, ": {failure}")
             }
             Self::State(error) => write!(f, "{error}"),
-            Self::Recovery(message) | Self::Checkpoint(message) => f.write_str(message),
+            Self::Recovery(message) | Self::Superseded(message) | Self::Checkpoint(message) => {
+                f.write_str(message)
+            }
             Self::Disconnected => f.write_str("a part of the pipeline stopped before it was done"),
         }
     }

@@ -13,6 +13,8 @@ use crate::sink::{Lines, Outlet};
 pub(super) struct Edge {
     columns: Vec<usize>,
     schema: SchemaRef,
+    /// Whether the reader wants the rows' ids.
+    ids: bool,
     to: To,
 }
 
@@ -32,8 +34,8 @@ pub(super) enum To {
 }
 
 impl Edge {
-    pub(super) fn new(columns: Vec<usize>, schema: SchemaRef, to: To) -> Self {
-        Self { columns, schema, to }
+    pub(super) fn new(columns: Vec<usize>, schema: SchemaRef, ids: bool, to: To) -> Self {
+        Self { columns, schema, ids, to }
     }
 
     /// Sends a batch along; gives it back, with the node, if its reader is in this task.
@@ -41,7 +43,9 @@ impl Edge {
         if batch.rows() == 0 {
             return Ok(None);
         }
-        let batch = batch.project(&self.columns, &self.schema);
+        let mut batch = batch.project(&self.columns, &self.schema);
+        assert!(batch.ids.is_some() || !self.ids, "rows without the ids that their reader wants");
+        batch.ids = batch.ids.filter(|_| self.ids);
         match &mut self.to {
             To::Node(node) => return Ok(Some((*node, batch))),
             To::Sink { lines, outlet } => outlet.write(lines.block(&batch)).await?,

@@ -1,8 +1,8 @@
 //! A process operator at its place in a task: rows and due timers are handed to it with the state of their keys, and
 //! what it makes of them is kept.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow_array::{ArrayRef, BinaryArray, BooleanArray, UInt32Array};
 use arrow_schema::SchemaRef;
@@ -11,19 +11,22 @@ use tidemill_flow::batch::{BATCH_ROWS_MAX, Batch, EVENT_TIME_LIMIT_MS, record_ba
 use tidemill_flow::collections::Limit;
 use tidemill_flow::key::{Keys, read_keys};
 use tidemill_flow::keyed::{Firing, KeyedState, Layout, Numbered, ValueSlot};
+use tidemill_flow::row_id::Ids;
 use tidemill_flow::schema::{FieldType, Schema};
-use tidemill_flow::storage::Storage;
+use tidemill_flow::storage::{Storage, StorageError};
 use tidemill_flow::timers::Clock;
 use tidemill_flow::ttl::Ttl;
 use tidemill_flow::watermark::WATERMARK_MAX;
 
-use super::JobError;
+use super::behind::Behind;
+use super::clock::ProcessingTime;
 use super::restored::Versions;
 use super::snapshot::OperatorPart;
 use super::state::Place;
 use super::stretches::stretches;
 use super::task::Outputs;
 use super::transform::Operator;
+use super::{JobError, Signal};
 use crate::pipeline::plan::{self, OperatorKind, OperatorPlan, Origin};
 use crate::plugin::{self, Emission, Entry, Keyed, Processed, due_columns};
 
@@ -40,7 +43,9 @@ pub(super) struct ProcessNode {
     guest: plugin::Process,
     /// Lent to the guest during a call.
     keyed: Option<KeyedState>,
+    layout: Arc<Layout>,
     place: Place,
+    clock: ProcessingTime,
     key: Vec<usize>,
     key_types: Vec<FieldType>,
     emits: Vec<Origin>,
@@ -49,6 +54,7 @@ pub(super) struct ProcessNode {
     has_times: bool,
     /// A watermark that goes on when the timers up to it have fired.
     held: Option<i64>,
+    behind: Behind,
 }
 
 /// What an operator keeps for each key.
@@ -78,6 +84,7 @@ impl ProcessNode {
         guest: plugin::Process,
         plan: &OperatorPlan,
         place: Place,
+        clock: ProcessingTime,
         versions: &Versions,
     ) -> Result<Self, JobError> {
         let OperatorKind::Process { key, ttl } = &plan.kind else {
@@ -88,18 +95,16 @@ impl ProcessNode {
             Arc::new(layout.map_err(|e| JobError::Recovery(format!("the state of `{}`: {e}", plan.id)))?);
         let groups = place.groups.clone();
         let keyed = match place.watermark {
-            None => KeyedState::new(layout, place.addresses, groups),
-            Some(watermark) => {
-                let mut keyed = KeyedState::restore(layout, place.addresses, groups, &*place.storage)?;
-                keyed.advance(watermark, now_ms());
-                keyed
-            }
+            None => KeyedState::new(layout.clone(), place.addresses, groups),
+            Some(watermark) => restored(&layout, &place, groups, watermark, &clock)?,
         };
         Ok(Self {
             operator,
             guest,
             keyed: Some(keyed),
+            layout,
             place,
+            clock,
             key: key.clone(),
             key_types: key.iter().map(|&k| plan.input.fields()[k].field_type).collect(),
             emits: plan.emits.iter().map(|(_, origin)| *origin).collect(),
@@ -107,7 +112,16 @@ impl ProcessNode {
             has_ttl: !ttl.is_empty(),
             has_times: false,
             held: None,
+            behind: Behind::default(),
         })
+    }
+
+    /// Holds other key groups from now on, as they stand in the storage, where all of the present ones must stand by now.
+    pub(super) fn reopen(&mut self, groups: Range<u32>, watermark: i64) -> Result<(), JobError> {
+        self.keyed = Some(restored(&self.layout, &self.place, groups.clone(), watermark, &self.clock)?);
+        self.place.groups = groups;
+        self.held = None;
+        Ok(())
     }
 
     /// Hands a batch to the guest; before it the timers of its keys that are due.
@@ -120,7 +134,7 @@ impl ProcessNode {
         let rows =
             Rows { keys: &keys, times: batch.times.as_deref(), watermarks: batch.watermarks.as_deref() };
         let watermark = self.keyed().watermark();
-        self.keyed().advance(watermark, now_ms());
+        self.advance_to(watermark);
         let mut from = 0;
         while from < batch.rows() {
             for clock in [Clock::Event, Clock::Processing] {
@@ -146,29 +160,50 @@ impl ProcessNode {
         Ok(())
     }
 
-    /// Event time has come to a watermark. Says how far it has for those behind: not yet so far, if more timers are due
-    /// than are fired at once.
-    pub(super) async fn advance(
-        &mut self,
-        watermark: i64,
-        out: &mut Outputs<'_>,
-    ) -> Result<Option<i64>, JobError> {
-        self.keyed().advance(watermark, now_ms());
+    /// Event time has come to a watermark. It goes on now or, if more timers are due than are fired at once, with
+    /// [`Self::go_on`].
+    pub(super) async fn advance(&mut self, watermark: i64, out: &mut Outputs<'_>) -> Result<(), JobError> {
+        self.advance_to(watermark);
         self.held = Some(watermark);
         self.go_on(out).await
     }
 
-    /// Fires timers that are due, some of them; the watermark that goes on, if these were the last.
-    pub(super) async fn go_on(&mut self, out: &mut Outputs<'_>) -> Result<Option<i64>, JobError> {
+    /// Fires timers that are due, some of them; if these were the last, the watermark goes on, and what came behind it.
+    pub(super) async fn go_on(&mut self, out: &mut Outputs<'_>) -> Result<(), JobError> {
         let watermark = self.keyed().watermark();
-        self.keyed().advance(watermark, now_ms());
+        self.advance_to(watermark);
         for clock in [Clock::Event, Clock::Processing] {
             if self.is_due(clock) {
                 let firing = self.keyed().due(clock, TIMERS_PER_CALL);
                 self.fire(&firing, out).await?;
             }
         }
-        Ok(if self.is_due(Clock::Event) { None } else { self.held.take() })
+        if self.is_due(Clock::Event) {
+            return Ok(());
+        }
+        if let Some(watermark) = self.held.take() {
+            out.announce(&Signal::Watermark(watermark)).await?;
+        }
+        if let Some(signal) = self.behind.follow() {
+            out.announce(&signal).await?;
+        }
+        Ok(())
+    }
+
+    /// As [`advance`](Self::advance), all the way; but those behind aren't told.
+    pub(super) async fn catch_up(&mut self, watermark: i64, out: &mut Outputs<'_>) -> Result<(), JobError> {
+        let now_ms = self.clock.now_ms();
+        self.keyed().advance(watermark, now_ms);
+        while self.is_due(Clock::Event) {
+            let firing = self.keyed().due(Clock::Event, TIMERS_PER_CALL);
+            self.fire(&firing, out).await?;
+        }
+        Ok(())
+    }
+
+    /// The input has gone idle, or is active again. Says what goes on now.
+    pub(super) fn behind_watermark(&mut self, signal: Signal) -> Option<Signal> {
+        self.behind.come(signal, self.held.is_some())
     }
 
     /// Whether timers are due that haven't fired.
@@ -189,7 +224,7 @@ impl ProcessNode {
     fn is_due(&mut self, clock: Clock) -> bool {
         let now = match clock {
             Clock::Event => self.keyed().watermark(),
-            Clock::Processing => now_ms(),
+            Clock::Processing => self.clock.now_ms(),
         };
         self.keyed().next_timer(clock).is_some_and(|at| at <= now)
     }
@@ -221,7 +256,7 @@ impl ProcessNode {
             values: &values,
             columns: &columns,
             watermark_ms: self.keyed().watermark(),
-            processing_time_ms: now_ms(),
+            processing_time_ms: self.clock.now_ms(),
         };
         let state = self.keyed.take().expect("lent during calls only");
         let reach = Reach { state, numbered, storage: self.place.storage.clone() };
@@ -268,6 +303,7 @@ impl ProcessNode {
         self.operator.counters().rows_out.add(emission.rows as u64);
         let origin = |row: usize| emission.origins.as_deref().map_or(row, |o| o[row] as usize);
         let key_of: Vec<u32> = (0..emission.rows).map(|row| numbered.key_of[origin(row)]).collect();
+        let ids = self.ids(input, numbered, &emission);
         let inherited: Vec<&ArrayRef> = keys.iter().collect();
         for stretch in stretches(emission.rows, Some(&key_of), &inherited) {
             let (start, length) = (stretch.start, stretch.len());
@@ -275,16 +311,34 @@ impl ProcessNode {
             let column = |emitted: &Origin| match emitted {
                 Origin::Returned(at) => emission.columns[*at].slice(start, length),
                 Origin::Key(at) => take(&keys[*at], &of_rows),
-                Origin::Input(_) | Origin::WindowStart | Origin::WindowEnd => {
+                Origin::Input(_)
+                | Origin::WindowStart
+                | Origin::WindowEnd
+                | Origin::WindowFiring
+                | Origin::WindowTiming => {
                     unreachable!("a process operator's rows have its own fields and the key's")
                 }
             };
             let columns = self.emits.iter().map(column).collect();
+            let ids = ids.as_ref().map(|ids| ids.slice(start, length));
             let origins: Vec<u32> =
                 stretch.map(|row| u32::try_from(origin(row)).expect("rows of a batch")).collect();
-            out.send(&self.batch(input, columns, &origins)).await?;
+            out.send(&Batch { ids, ..self.batch(input, columns, &origins) }).await?;
         }
         Ok(())
+    }
+
+    /// The ids of rows that came of the input, if anybody asks for them.
+    fn ids(&self, input: &Input<'_>, numbered: &Numbered, emission: &Emission) -> Option<Ids> {
+        let origins = emission.origins.as_deref();
+        match input {
+            Input::Rows(batch) => self.operator.ids_of_rows(batch, origins, emission.rows),
+            Input::Timers(firing) => {
+                let timer =
+                    |at: usize| (numbered.keys.key(at), firing.due.names.value(at), firing.due.at[at]);
+                Some(self.operator.ids()?.of_timers(firing.clock, timer, origins, emission.rows))
+            }
+        }
     }
 
     /// Rows that came of these rows of the input.
@@ -301,7 +355,7 @@ impl ProcessNode {
                 let has_times = self.has_times || firing.clock == Clock::Event;
                 let times = has_times.then(|| origins.iter().map(time).collect::<Vec<i64>>().into());
                 let columns = record_batch(self.output.clone(), columns, origins.len());
-                Batch { columns, times, watermarks: None, positions: None }
+                Batch { columns, times, watermarks: None, positions: None, ids: None }
             }
         }
     }
@@ -310,7 +364,8 @@ impl ProcessNode {
     pub(super) fn freeze(&mut self) -> OperatorPart {
         self.keyed().freeze();
         let watermark = self.keyed().watermark();
-        OperatorPart { operator: self.operator.number(), groups: self.place.groups.clone(), watermark }
+        let (operator, groups) = (self.operator.number(), self.place.groups.clone());
+        OperatorPart { operator, groups, watermark, in_flight: None }
     }
 
     /// Writes out some of what was frozen; says whether that was the end of it.
@@ -342,9 +397,27 @@ impl ProcessNode {
         Ok(())
     }
 
+    fn advance_to(&mut self, watermark: i64) {
+        let now_ms = self.clock.now_ms();
+        self.keyed().advance(watermark, now_ms);
+    }
+
     fn keyed(&mut self) -> &mut KeyedState {
         self.keyed.as_mut().expect("lent during calls only")
     }
+}
+
+/// What stands in the storage of these key groups, as of a watermark.
+fn restored(
+    layout: &Arc<Layout>,
+    place: &Place,
+    groups: Range<u32>,
+    watermark: i64,
+    clock: &ProcessingTime,
+) -> Result<KeyedState, StorageError> {
+    let mut keyed = KeyedState::restore(layout.clone(), place.addresses, groups, &*place.storage)?;
+    keyed.advance(watermark, clock.now_ms());
+    Ok(keyed)
 }
 
 /// What a call is about.
@@ -405,10 +478,4 @@ impl plugin::Collections for Reach {
         }
         Ok(found.entries)
     }
-}
-
-/// The clock on the wall, in milliseconds since the Unix epoch.
-pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -15,11 +15,11 @@ use tidemill_flow::checkpoint::recovery::{Decision, Found, FoundState, decide, n
 use tidemill_state::RestoredFile;
 
 use super::JobError;
-use super::keeper::{Facts, Keeper};
+use super::keeper::{Facts, Keeper, WriterFacts};
 use super::restored::Restored;
 use super::state::State;
 use crate::pipeline::plan::{CheckpointPlan, Delivery, Plan, SinkOutput, SinkPlan, StatePlan};
-use crate::sink::{self, Destination, LogSink, Part, PartFiles, WriteError};
+use crate::sink::{self, Destination, LogSink, Memory, Offsets, Part, PartFiles, Repeatable, WriteError};
 use crate::telemetry::{Counter, Counters};
 
 /// The checkpoints of a pipeline that is about to run, and what it goes on from.
@@ -47,6 +47,7 @@ impl Destinations {
         let sink = |sink: &SinkPlan| {
             Ok(match &sink.output {
                 SinkOutput::Stdout => Destination::Stdout,
+                SinkOutput::Memory => Destination::Memory(Memory::default()),
                 SinkOutput::File(path) => Destination::File(path.clone()),
                 SinkOutput::Log { path, partitions, .. } => {
                     log_sink(plan, sink, path, *partitions, 0).map_err(JobError::Write)?
@@ -60,7 +61,7 @@ impl Destinations {
         })
     }
 
-    fn of_run(plan: &Plan, run: u64, goes_on: bool) -> Result<Self, JobError> {
+    fn of_run(plan: &Plan, run: u64, manifest: Option<&Manifest>) -> Result<Self, JobError> {
         let parts = |path: &std::path::Path| {
             let files = PartFiles::of(path, run).map_err(|e| JobError::Recovery(e.to_string()))?;
             files.map(Destination::Parts).ok_or_else(|| {
@@ -71,11 +72,14 @@ impl Destinations {
         for sink in &plan.sinks {
             sinks.push(match (&sink.output, sink.delivery) {
                 (SinkOutput::File(path), Delivery::ExactlyOnce) => parts(path)?,
-                (SinkOutput::File(path), _) if goes_on => Destination::Appended(path.clone()),
+                (SinkOutput::File(path), _) if manifest.is_some() => Destination::Appended(path.clone()),
                 (SinkOutput::File(path), _) => Destination::File(path.clone()),
                 (SinkOutput::Stdout, _) => Destination::Stdout,
+                (SinkOutput::Memory, _) => Destination::Memory(Memory::default()),
                 (SinkOutput::Log { path, partitions, .. }, _) => {
-                    log_sink(plan, sink, path, *partitions, run).map_err(failed)?
+                    let destination = log_sink(plan, sink, path, *partitions, run).map_err(failed)?;
+                    let before = manifest.and_then(|m| m.sinks.iter().find(|s| s.id == sink.id));
+                    knowing(destination, before.and_then(|sink| sink.repeatable.as_ref()))?
                 }
             });
         }
@@ -110,6 +114,8 @@ impl Checkpointing {
         };
         failpoint::at("recovery.begin").map_err(failed)?;
         let mut store = Store::open(&checkpoints.path, &plan.name).map_err(failed)?;
+        let working = plan.state.path.clone().unwrap_or_else(|| checkpoints.work.clone());
+        store.download_to(working.join("downloads")).map_err(failed)?;
         let mut warnings = store.warnings().to_vec();
         let chosen = match from {
             None => choose(&mut store, &mut warnings)?,
@@ -117,12 +123,11 @@ impl Checkpointing {
         };
         failpoint::at("recovery.decided").map_err(failed)?;
         let next_checkpoint = chosen.next_checkpoint;
-        let destinations = Destinations::of_run(plan, store.run(), chosen.manifest.is_some())?;
+        let destinations = Destinations::of_run(plan, store.run(), chosen.manifest.as_ref())?;
         let restored = Restored::new(plan, chosen.manifest).map_err(|why| match &chosen.name {
             Some(name) => JobError::Recovery(format!(
                 "it can't go on from checkpoint {} in {}: {why}",
-                name.checkpoint,
-                checkpoints.path.display()
+                name.checkpoint, checkpoints.path
             )),
             None => JobError::Recovery(why),
         })?;
@@ -134,7 +139,6 @@ impl Checkpointing {
         }
         settle_output(&store, restored.manifest.as_ref(), chosen.name, &named)?;
         failpoint::at("recovery.state").map_err(failed)?;
-        let working = plan.state.path.clone().unwrap_or_else(|| checkpoints.path.join("work"));
         std::fs::create_dir_all(&working).map_err(failed)?;
         let state = match &restored.manifest {
             Some(manifest) => {
@@ -142,8 +146,7 @@ impl Checkpointing {
             }
             None => State::open(&plan.state, &working, &[]).map_err(failed)?,
         };
-        let folder = |destination: &Destination| destination.parts_folder().map(Path::to_path_buf);
-        let writers = named.iter().map(|(id, destination)| (id.clone(), folder(destination))).collect();
+        let writers = named.iter().map(|(id, destination)| WriterFacts::new(id, destination)).collect();
         let keeper = Keeper {
             pipeline: plan.name.clone(),
             store: Mutex::new(store),
@@ -273,6 +276,10 @@ fn choose(store: &mut Store, warnings: &mut Vec<String>) -> Result<Chosen, JobEr
             Ok(_) if has_whole => FoundState::Verified,
             Ok(manifest) => match store.verify(manifest, &|_| ()) {
                 Ok(_) => FoundState::Verified,
+                // It may be whole: what is newer must not be passed over because a network is down.
+                Err(problems) if problems.iter().any(|p| matches!(p, Problem::Unreachable { .. })) => {
+                    return Err(JobError::Recovery(told(&problems)));
+                }
                 Err(problems) => FoundState::Broken(told(&problems)),
             },
         };
@@ -364,8 +371,43 @@ fn log_sink(
     let log = LogSink::open_or_make(path, partitions, &plan.name, &sink.id, run)?;
     Ok(match sink.delivery {
         Delivery::ExactlyOnce => Destination::Transactions(log),
-        Delivery::AtLeastOnce | Delivery::Idempotent => Destination::Log(log),
+        Delivery::AtLeastOnce => Destination::Log(log),
+        Delivery::Idempotent => Destination::Recognizing(log, None),
     })
+}
+
+/// The place in a log with what the checkpoint knows of the rows there that come again.
+fn knowing(
+    destination: Destination,
+    known: Option<&tidemill_checkpoint::Repeatable>,
+) -> Result<Destination, JobError> {
+    let known = known.map(repeatable).transpose()?;
+    // Of another log that stands there now, the checkpoint knows nothing.
+    let of_log = |log: &LogSink| known.clone().filter(|known| known.log == log.identity());
+    match destination {
+        Destination::Recognizing(log, _) => {
+            let known = of_log(&log);
+            Ok(Destination::Recognizing(log, known))
+        }
+        Destination::Transactions(log) => match of_log(&log) {
+            Some(known) if log.has_any(&known) => Err(JobError::Recovery(format!(
+                "the log {} has rows that were shown at once since the checkpoint, which \"exactly-once\" would show again; \
+                 let the pipeline go on with delivery = \"idempotent\", and stop it with Ctrl-C before you change that",
+                log.folder().display()
+            ))),
+            _ => Ok(Destination::Transactions(log)),
+        },
+        destination => Ok(destination),
+    }
+}
+
+fn repeatable(known: &tidemill_checkpoint::Repeatable) -> Result<Repeatable, JobError> {
+    let offsets = |offsets: &tidemill_checkpoint::Offsets| Offsets {
+        before: offsets.before.iter().map(|&(first, end)| first..end).collect(),
+        from: offsets.from,
+    };
+    let log = u64::from_str_radix(&known.log, 16).map_err(failed)?;
+    Ok(Repeatable { log, partitions: known.partitions.iter().map(offsets).collect() })
 }
 
 fn failed(error: impl ToString) -> JobError {

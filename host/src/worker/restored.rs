@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use tidemill_checkpoint::{Counts, Field as ManifestField, Kind, Manifest, Partition, Position, StateSchema};
+use tidemill_flow::in_flight::InFlight;
 use tidemill_flow::key::KEY_GROUPS;
 use tidemill_flow::rows::compatible;
 use tidemill_flow::schema::{Field, FieldType, Schema};
+use tidemill_flow::storage::Addresses;
 use tidemill_flow::watermark::WATERMARK_MIN;
+use tidemill_flow::windowing::Layout;
 
 use crate::log::{FilePosition, LogPosition, PartitionState, ReadPosition};
 use crate::pipeline::plan::{Clock, OperatorKind, OperatorPlan, Plan};
@@ -67,7 +70,11 @@ impl Restored {
             };
             operators.insert(operator.id.clone(), known);
         }
-        Ok(Self { manifest, operators })
+        let restored = Self { manifest, operators };
+        for operator in plan.operators.iter().filter(|o| has_state(o)) {
+            restored.in_flight(operator, Addresses { operator: restored.number(&operator.id) })?;
+        }
+        Ok(restored)
     }
 
     /// Whether there is nothing left to do.
@@ -118,6 +125,36 @@ impl Restored {
         Some(ranges.map(|r| r.watermark).min().unwrap_or(WATERMARK_MIN))
     }
 
+    /// How far time had come for these key groups of an operator, by the tasks that had them.
+    pub(super) fn watermarks(&self, operator: &str, groups: &Range<u32>) -> Vec<(Range<u32>, i64)> {
+        let operators = self.manifest.iter().flat_map(|m| &m.operators).filter(|o| o.id == operator);
+        let ranges = operators.flat_map(|o| &o.watermarks);
+        let within = ranges.map(|r| (r.first.max(groups.start)..r.end.min(groups.end), r.watermark));
+        within.filter(|(range, _)| !range.is_empty()).collect()
+    }
+
+    /// What reads the rows that were in flight to an operator; none if its tasks had waited for all barriers.
+    ///
+    /// # Errors
+    /// When they can't be read as what the operator is given now.
+    pub(super) fn in_flight(
+        &self,
+        operator: &OperatorPlan,
+        addresses: Addresses,
+    ) -> Result<Option<InFlight>, String> {
+        let mut operators = self.manifest.iter().flat_map(|m| &m.operators);
+        let Some(before) = operators.find(|o| o.id == operator.id) else { return Ok(None) };
+        let Some(in_flight) = &before.in_flight else { return Ok(None) };
+        let written = schema_of(&in_flight.fields)?;
+        InFlight::reading(addresses, &operator.input, &written).map(Some).map_err(|why| {
+            format!(
+                "{} rows are in flight to `{}`, which this version of the pipeline doesn't read as the one before: {why}; \
+                 run that one again and stop it, which leaves nothing in flight, or go on from a checkpoint without",
+                in_flight.rows, operator.id
+            )
+        })
+    }
+
     /// Goes on counting where the checkpoint had come.
     pub(super) fn count(&self, plan: &Plan, counters: &Counters) {
         let Some(manifest) = &self.manifest else { return };
@@ -145,11 +182,22 @@ pub(super) fn has_state(operator: &OperatorPlan) -> bool {
 
 /// The fields of an operator's state as they are written.
 pub(super) fn state_schema(operator: &OperatorPlan) -> Schema {
-    if let OperatorKind::Process { .. } = operator.kind {
-        let layout = super::process::layout(operator, 0, &[]);
-        return layout.expect("the check has tried").schema().clone();
+    let state = &operator.plugin.description().state;
+    match operator.kind {
+        OperatorKind::Process { .. } => {
+            let layout = super::process::layout(operator, 0, &[]);
+            layout.expect("the check has tried").schema().clone()
+        }
+        OperatorKind::Windowed { .. } if operator.plugin.world() == World::Window => {
+            Layout::schema_of_rows(&operator.plugin.description().inputs[0]).expect("the check has tried")
+        }
+        OperatorKind::Windowed { .. } => Layout::schema_of_accumulators(state).expect("the check has tried"),
+        OperatorKind::Join(ref join) => {
+            let layout = super::join::layout(operator, join, 0, &[]);
+            layout.expect("names are unique on each side").schema().clone()
+        }
+        OperatorKind::Aggregate { .. } | OperatorKind::Transform => state.clone(),
     }
-    operator.plugin.description().state.clone()
 }
 
 /// The fields of an operator's key.
@@ -301,6 +349,11 @@ fn check_collections(operator: &OperatorPlan, before: &tidemill_checkpoint::Oper
 pub(super) fn windows(operator: &OperatorPlan) -> Option<String> {
     match &operator.kind {
         OperatorKind::Aggregate { windows, .. } => Some(windows.to_string()),
+        OperatorKind::Join(join) => {
+            let right = join.right_key.iter().map(|&k| join.right.schema.fields()[k].name.as_str());
+            Some(format!("{}, by [{}] on the right", join.spec, right.collect::<Vec<_>>().join(", ")))
+        }
+        OperatorKind::Windowed { definition, .. } => Some(definition.to_string()),
         OperatorKind::Transform | OperatorKind::Process { .. } => None,
     }
 }
@@ -311,7 +364,7 @@ fn versions(operator: &OperatorPlan, current: Schema, before: &[StateSchema]) ->
     for schema in before {
         known.push((
             schema.version,
-            schema_of(schema).map_err(|e| format!("state of `{}`: {e}", operator.id))?,
+            schema_of(&schema.fields).map_err(|e| format!("state of `{}`: {e}", operator.id))?,
         ));
     }
     if let Some(at) = known.iter().position(|(_, schema)| *schema == current) {
@@ -329,10 +382,10 @@ fn versions(operator: &OperatorPlan, current: Schema, before: &[StateSchema]) ->
     Ok(Versions { current: (version, current), older: known })
 }
 
-/// The schema that a manifest has.
-pub(super) fn schema_of(schema: &StateSchema) -> Result<Schema, String> {
+/// The schema of fields that a manifest has.
+pub(super) fn schema_of(in_manifest: &[ManifestField]) -> Result<Schema, String> {
     let mut fields = Vec::new();
-    for field in &schema.fields {
+    for field in in_manifest {
         let field_type = FieldType::from_name(&field.r#type);
         let field_type = field_type.ok_or_else(|| format!("there is no type `{}`", field.r#type))?;
         fields.push(Field { name: field.name.clone(), field_type, nullable: field.nullable });

@@ -30,6 +30,8 @@ pub(super) enum Command {
 pub(super) enum Report {
     /// A task's part of a checkpoint is safe.
     Snapshot { task: usize, checkpoint: u64, part: TaskPart },
+    /// A task can't take its part in a checkpoint.
+    Declined { checkpoint: u64, reason: String },
     /// A source's task has nothing more to read.
     InputEnded,
     /// Somebody wants the pipeline to stop.
@@ -42,6 +44,8 @@ pub(super) struct TaskPart {
     /// The source and how far each of its partitions in this task was read.
     pub(super) source: Option<(usize, Vec<PartitionState>)>,
     pub(super) operators: Vec<OperatorPart>,
+    /// Whether timers are due that haven't fired: the task goes on with them behind the barrier.
+    pub(super) has_due: bool,
     /// What the task has counted since the run began.
     pub(super) counts: Vec<u64>,
 }
@@ -52,6 +56,8 @@ pub(super) struct OperatorPart {
     pub(super) operator: usize,
     pub(super) groups: Range<u32>,
     pub(super) watermark: i64,
+    /// How many rows were in flight to it; none: the task had waited for all barriers.
+    pub(super) in_flight: Option<u64>,
 }
 
 /// The checkpoints of a task.
@@ -66,8 +72,10 @@ pub(super) struct Snapshots {
     taken: watch::Receiver<u64>,
     /// The last barrier.
     barrier: u64,
-    /// Said as soon as everything is written out.
+    /// Said as soon as everything is written out, and what was in flight recorded.
     open: Option<TaskPart>,
+    is_written: bool,
+    is_recording: bool,
 }
 
 impl Snapshots {
@@ -79,27 +87,68 @@ impl Snapshots {
         commands: watch::Receiver<Command>,
         taken: watch::Receiver<u64>,
     ) -> Self {
-        Self { task, outlets, counters, reports, commands, taken, barrier: 0, open: None }
+        Self {
+            task,
+            outlets,
+            counters,
+            reports,
+            commands,
+            taken,
+            barrier: 0,
+            open: None,
+            is_written: true,
+            is_recording: false,
+        }
     }
 
-    /// Opens a snapshot: the operators have been frozen, and what they and the source report is `part`.
-    pub(super) async fn open(&mut self, barrier: Barrier, mut part: TaskPart) -> Result<(), JobError> {
+    /// Opens a snapshot: the operators have been frozen, and what they and the source report is `part`. `is_recording`:
+    /// what is in flight is to come.
+    pub(super) async fn open(
+        &mut self,
+        barrier: Barrier,
+        mut part: TaskPart,
+        is_recording: bool,
+    ) -> Result<(), JobError> {
         part.counts = self.counters.values();
         for outlet in &self.outlets {
             outlet.barrier(barrier.checkpoint).await?;
         }
         self.barrier = barrier.checkpoint;
         self.open = Some(part);
+        (self.is_written, self.is_recording) = (false, is_recording);
         Ok(())
     }
 
     /// Whether something of the snapshot waits to be written out.
-    pub(super) fn is_open(&self) -> bool {
-        self.open.is_some()
+    pub(super) fn is_unwritten(&self) -> bool {
+        self.open.is_some() && !self.is_written
     }
 
     /// Everything is written out.
-    pub(super) fn close(&mut self) {
+    pub(super) fn written(&mut self) {
+        self.is_written = true;
+        self.close_if_done();
+    }
+
+    /// Everything that was in flight is recorded: so many rows.
+    pub(super) fn recorded(&mut self, rows: u64) {
+        if let Some(operator) = self.open.as_mut().and_then(|part| part.operators.first_mut()) {
+            operator.in_flight = Some(rows);
+        }
+        self.is_recording = false;
+        self.close_if_done();
+    }
+
+    /// The task can't take its part in the checkpoint. What it says of it nonetheless is ignored.
+    pub(super) fn decline(&mut self, reason: String) {
+        self.report(Report::Declined { checkpoint: self.barrier, reason });
+        self.recorded(0);
+    }
+
+    fn close_if_done(&mut self) {
+        if self.is_recording || !self.is_written {
+            return;
+        }
         if let Some(part) = self.open.take() {
             let report = Report::Snapshot { task: self.task, checkpoint: self.barrier, part };
             self.report(report);

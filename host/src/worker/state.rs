@@ -106,6 +106,11 @@ impl State {
         Self { kept: Kept::Spill(Arc::new(spill)), memory_bytes }
     }
 
+    /// State in memory, which begins as this.
+    pub(super) fn in_memory(storage: Arc<InMemory>) -> Self {
+        Self { kept: Kept::InMemory(storage), memory_bytes: u64::MAX }
+    }
+
     /// The state that these files hold; without any, none. A database works in the folder `working`.
     pub(super) fn open(
         plan: &StatePlan,

@@ -1,21 +1,30 @@
 //! A task: one copy of a stage. The loop below is all that a task does.
 
+use std::ops::Range;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use tidemill_checkpoint::failpoint;
 use tidemill_flow::batch::Batch;
+use tidemill_flow::checkpoint::alignment::Aligned;
+use tidemill_flow::in_flight::InFlight;
+use tidemill_flow::join::Side;
 use tidemill_flow::schema::Schema;
-use tidemill_flow::watermark::{Combiner, Progress};
+use tidemill_flow::storage::Storage;
+use tidemill_flow::watermark::{Combiner, WATERMARK_MIN};
 use tokio::sync::watch;
 
 use super::aggregate::AggregateNode;
-use super::inbox::Inbox;
+use super::clock::ProcessingTime;
+use super::in_flight::{IN_FLIGHT_BYTES_MAX, Recorder, Remains};
+use super::inbox::{Ahead, Inbox, Taken};
+use super::join::JoinNode;
 use super::outlets::Edge;
-use super::process::{ProcessNode, now_ms};
+use super::process::ProcessNode;
 use super::snapshot::{Command, OperatorPart, ROWS_PER_SLICE, Snapshots, TaskPart};
 use super::source::{Read, SourceHead};
 use super::transform::TransformNode;
+use super::windowed::WindowedNode;
 use super::{Barrier, Ended, JobError, Signal};
 use crate::sink::{DeadLetters, Place};
 
@@ -31,8 +40,13 @@ pub(super) struct Task {
     pub(super) head: Head,
     pub(super) nodes: Vec<Node>,
     pub(super) stop: watch::Receiver<bool>,
+    pub(super) clock: ProcessingTime,
     /// None: the pipeline has no checkpoints.
     pub(super) snapshots: Option<Snapshots>,
+    /// None: it waits for all barriers.
+    pub(super) recorder: Option<Recorder>,
+    /// What was in flight to it at the checkpoint that the run goes on from.
+    pub(super) remains: Option<Remains>,
 }
 
 /// What begins a task.
@@ -51,6 +65,8 @@ pub(super) struct Node {
 pub(super) enum Operator {
     Transform(Box<TransformNode>),
     Aggregate(Box<AggregateNode>),
+    Join(Box<JoinNode>),
+    Windowed(Box<WindowedNode>),
     Process(Box<ProcessNode>),
 }
 
@@ -63,13 +79,21 @@ pub(super) struct Late {
     pub(super) operator: String,
     pub(super) digest: String,
     pub(super) schema: Schema,
+    pub(super) reason: &'static str,
 }
+
+/// Why rows are late.
+pub(super) const LATE_FOR_WINDOWS: &str = "every window of the row had fired";
+pub(super) const LATE_FOR_JOIN: &str = "the row came when it could no longer be joined";
 
 impl Task {
     /// Runs until its input ends, or the pipeline is stopped; says which.
     pub(super) async fn run(self) -> Result<Ended, JobError> {
-        let Task { head, nodes, stop, snapshots } = self;
-        let running = Running { nodes, snapshots, is_over: false };
+        let Task { head, nodes, stop, clock, snapshots, recorder, remains } = self;
+        let mut running = Running { nodes, clock, snapshots, recorder, is_over: false };
+        if let Some(remains) = remains {
+            running.settle(remains).await?;
+        }
         match head {
             Head::Source(head, edges) => running.run_source(head, edges, stop).await,
             Head::Inbox(inbox) => running.run_inbox(inbox).await.map(|()| Ended::Finished),
@@ -80,7 +104,9 @@ impl Task {
 /// A task without its head.
 struct Running {
     nodes: Vec<Node>,
+    clock: ProcessingTime,
     snapshots: Option<Snapshots>,
+    recorder: Option<Recorder>,
     /// The last barrier has passed.
     is_over: bool,
 }
@@ -109,7 +135,7 @@ impl Running {
                     Command::Finish => break if at_end { Ended::Finished } else { Ended::Stopped },
                     Command::Barrier(barrier) => {
                         held |= barrier.last;
-                        self.barrier(barrier, Some((&head, &edges))).await?;
+                        self.barrier(barrier, Some((&head, &edges)), None).await?;
                         continue;
                     }
                 },
@@ -120,22 +146,22 @@ impl Running {
                     continue;
                 }
             };
-            let Read::Rows(partition, rows) = read else {
-                at_end = true;
-                match &self.snapshots {
-                    // The last checkpoint is still to come.
-                    Some(snapshots) => snapshots.input_ended(),
-                    None => break Ended::Finished,
+            let signals = match read {
+                Read::Rows(partition, rows) => head.take(partition, rows).await?,
+                Read::Time(signals) => signals,
+                Read::End => {
+                    at_end = true;
+                    match &self.snapshots {
+                        // The last checkpoint is still to come.
+                        Some(snapshots) => snapshots.input_ended(),
+                        None => break Ended::Finished,
+                    }
+                    continue;
                 }
-                continue;
             };
-            let step = head.take(partition, rows).await?;
             let mut outputs = self.outputs(&mut edges);
-            if let Some(batch) = step.batch {
-                outputs.send(&batch).await?;
-            }
-            if let Some(watermark) = step.watermark {
-                outputs.announce(&Signal::Watermark(watermark)).await?;
+            for signal in signals {
+                outputs.pass_on(signal).await?;
             }
             self.write_slice()?;
         };
@@ -146,8 +172,12 @@ impl Running {
     async fn run_inbox(mut self, mut inbox: Inbox) -> Result<(), JobError> {
         let mut combiner = Combiner::new(inbox.channels());
         loop {
+            if let Some(barrier) = inbox.overtake() {
+                self.barrier(barrier, None, Some((&combiner, inbox.channels()))).await?;
+            }
+            self.record_ahead(&mut inbox)?;
             let (has_snapshot, has_due) = (self.has_snapshot(), self.has_due());
-            let wake = self.wait_for_timers();
+            let (wake, patience) = (self.wait_for_timers(), sleep_until(inbox.patience_ends()));
             let next = tokio::select! {
                 biased;
                 next = inbox.next() => next,
@@ -157,30 +187,41 @@ impl Running {
                     continue;
                 }
                 () = wake => continue,
+                () = patience => continue,
             };
-            let Some((channel, signal)) = next else { return Err(JobError::Disconnected) };
+            let Some(Taken { channel, signal, was_ahead }) = next else { return Err(JobError::Disconnected) };
             match signal {
                 Signal::Batch(batch) => {
+                    if inbox.is_in_flight(channel) && !was_ahead {
+                        self.record(&mut inbox, channel, &batch)?;
+                    }
                     let batch = batch.held_back_to(combiner.watermark_of_others(channel));
-                    self.deliver(Signal::Batch(batch)).await?;
+                    let second = inbox.input(channel) == 1;
+                    self.deliver(if second { Signal::Second(batch) } else { Signal::Batch(batch) }).await?;
                 }
-                Signal::Watermark(watermark) => match combiner.advance(channel, watermark) {
-                    Some(Progress::Watermark(watermark)) => {
-                        self.deliver(Signal::Watermark(watermark)).await?;
+                Signal::Watermark(watermark) => {
+                    for progress in combiner.advance(channel, watermark) {
+                        self.deliver(progress.into()).await?;
                     }
-                    Some(Progress::Idle | Progress::Active) | None => {}
-                },
+                }
+                Signal::Idle => {
+                    for progress in combiner.idle(channel) {
+                        self.deliver(progress.into()).await?;
+                    }
+                }
+                Signal::Active => {
+                    for progress in combiner.wake(channel) {
+                        self.deliver(progress.into()).await?;
+                    }
+                }
                 Signal::Barrier(barrier) => {
-                    if let Some(checkpoint) = inbox.barrier(channel, barrier.checkpoint) {
-                        self.barrier(Barrier { checkpoint, ..barrier }, None).await?;
-                    }
+                    let aligned = inbox.barrier(channel, barrier);
+                    self.aligned(aligned, barrier.last).await?;
                 }
-                Signal::Due => unreachable!("only within a task"),
+                Signal::Due | Signal::Second(_) => unreachable!("only within a task"),
                 Signal::End => {
-                    let (others, checkpoint) = inbox.ended(channel);
-                    if let Some(checkpoint) = checkpoint {
-                        self.barrier(Barrier { checkpoint, last: false }, None).await?;
-                    }
+                    let (others, aligned) = inbox.ended(channel);
+                    self.aligned(aligned, false).await?;
                     if !others {
                         while self.has_event_due() {
                             self.deliver(Signal::Due).await?;
@@ -197,6 +238,102 @@ impl Running {
         }
     }
 
+    /// Processes what was in flight when the checkpoint was taken. The watermarks that came with it aren't known any more:
+    /// those who feed this task announce theirs afterwards, which are no less.
+    async fn settle(&mut self, remains: Remains) -> Result<(), JobError> {
+        let Remains { rows, storage, groups, ranges } = remains;
+        if ranges.len() > 1 {
+            let watermark = self.settle_apart(&rows, &*storage, ranges).await?;
+            self.nodes[0].operator.reopen(groups.clone(), watermark)?;
+        } else {
+            self.process_all(rows.read(&*storage, groups.clone())?).await?;
+        }
+        Ok(storage.write(rows.remove(groups))?)
+    }
+
+    /// The key groups come from several tasks. Time hadn't come equally far in all of them, as none had waited for all
+    /// barriers: windows have fired in one that haven't in another. So each range goes through what was in flight to it by
+    /// itself. Then all of them may go to where any of them is: on every channel that watermark came before the barrier.
+    /// Says where that is.
+    async fn settle_apart(
+        &mut self,
+        rows: &InFlight,
+        storage: &dyn Storage,
+        mut ranges: Vec<(Range<u32>, i64)>,
+    ) -> Result<i64, JobError> {
+        for (range, watermark) in &mut ranges {
+            self.nodes[0].operator.reopen(range.clone(), *watermark)?;
+            self.process_all(rows.read(storage, range.clone())?).await?;
+            *watermark = self.nodes[0].operator.put_down()?.unwrap_or(*watermark);
+        }
+        let watermark = ranges.iter().map(|(_, watermark)| *watermark).max().unwrap_or(WATERMARK_MIN);
+        for (range, behind) in ranges.into_iter().filter(|(_, reached)| *reached < watermark) {
+            self.nodes[0].operator.reopen(range, behind)?;
+            catch_up(&mut self.nodes, watermark).await?;
+            self.nodes[0].operator.put_down()?;
+        }
+        Ok(watermark)
+    }
+
+    async fn process_all(&mut self, batches: Vec<Batch>) -> Result<(), JobError> {
+        for batch in batches {
+            self.deliver(Signal::Batch(batch)).await?;
+            self.keep_to_memory().await?;
+        }
+        Ok(())
+    }
+
+    /// What follows from a barrier or an end.
+    async fn aligned(&mut self, aligned: Aligned, last: bool) -> Result<(), JobError> {
+        match aligned {
+            Aligned::Snapshot(checkpoint) => self.barrier(Barrier { checkpoint, last }, None, None).await,
+            Aligned::Recorded(_) => {
+                self.recorded();
+                Ok(())
+            }
+            Aligned::GaveUp { snapshot, .. } => {
+                self.recorded();
+                match snapshot {
+                    Some(checkpoint) => self.barrier(Barrier { checkpoint, last }, None, None).await,
+                    None => Ok(()),
+                }
+            }
+            Aligned::Waiting | Aligned::Nothing => Ok(()),
+        }
+    }
+
+    /// Records what is in flight and stands in the queues.
+    fn record_ahead(&mut self, inbox: &mut Inbox) -> Result<(), JobError> {
+        let Ahead { in_flight, aligned } = inbox.read_ahead();
+        for (channel, batch) in in_flight {
+            self.record(inbox, channel, &batch)?;
+        }
+        if let Aligned::Recorded(_) = aligned {
+            self.recorded();
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, inbox: &mut Inbox, channel: usize, batch: &Batch) -> Result<(), JobError> {
+        let Some(recorder) = &mut self.recorder else { return Ok(()) };
+        if !recorder.record(channel, batch)? {
+            inbox.give_up();
+            let _ = recorder.end();
+            if let Some(snapshots) = &mut self.snapshots {
+                snapshots.decline(format!("more than {IN_FLIGHT_BYTES_MAX} bytes are in flight to a task"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The recording has ended, if there was one.
+    fn recorded(&mut self) {
+        let rows = self.recorder.as_mut().and_then(Recorder::end);
+        if let (Some(rows), Some(snapshots)) = (rows, &mut self.snapshots) {
+            snapshots.recorded(rows);
+        }
+    }
+
     /// Does a slice of what waits besides signals: timers that are due, and rows that a barrier froze.
     async fn work_on(&mut self) -> Result<(), JobError> {
         if self.has_due() {
@@ -209,33 +346,27 @@ impl Running {
         Ok(())
     }
 
-    /// Only the first node has keys, and so timers.
-    fn process(&mut self) -> Option<&mut ProcessNode> {
-        match self.nodes.first_mut().map(|n| &mut n.operator) {
-            Some(Operator::Process(process)) => Some(process),
-            _ => None,
-        }
+    /// Only the first node has keys, and so timers, or rows that wait.
+    fn keyed(&mut self) -> Option<&mut Operator> {
+        self.nodes.first_mut().map(|n| &mut n.operator)
     }
 
     /// Whether timers are due. What came of one behind the last barrier would be in no checkpoint.
     fn has_due(&mut self) -> bool {
-        !self.is_over && self.process().is_some_and(ProcessNode::has_due)
+        !self.is_over && self.keyed().is_some_and(Operator::has_due)
     }
 
     fn has_event_due(&mut self) -> bool {
-        self.process().is_some_and(ProcessNode::has_event_due)
+        self.keyed().is_some_and(Operator::has_event_due)
     }
 
     /// Waits until a timer of processing time is due; for ever, if there is none.
     fn wait_for_timers(&mut self) -> impl Future<Output = ()> + use<> {
-        let is_over = self.is_over;
-        let next = self.process().and_then(ProcessNode::next_processing_ms).filter(|_| !is_over);
+        let (is_over, clock) = (self.is_over, self.clock.clone());
+        let next = self.keyed().and_then(Operator::next_processing_ms).filter(|_| !is_over);
         async move {
             match next {
-                Some(at) => {
-                    let wait = u64::try_from(at.saturating_sub(now_ms())).unwrap_or(0);
-                    tokio::time::sleep(Duration::from_millis(wait)).await;
-                }
+                Some(at_ms) => clock.sleep_until_ms(at_ms).await,
                 None => std::future::pending().await,
             }
         }
@@ -273,30 +404,40 @@ impl Running {
     }
 
     fn has_snapshot(&self) -> bool {
-        self.snapshots.as_ref().is_some_and(Snapshots::is_open)
+        self.snapshots.as_ref().is_some_and(Snapshots::is_unwritten)
     }
 
     /// Everything up to here belongs to the checkpoint: the operators begin a new epoch, and the barrier goes on. Nothing
     /// is in the task's hands but what its operators keep, as each signal is dealt with to its end before the next.
+    /// `overtaken`: barriers are still to come over some of so many channels, with this time; what comes before them is to
+    /// be recorded.
     async fn barrier(
         &mut self,
         barrier: Barrier,
         source: Option<(&SourceHead, &Vec<Edge>)>,
+        overtaken: Option<(&Combiner, usize)>,
     ) -> Result<(), JobError> {
         // Of the last checkpoint nothing may be left to do.
         while barrier.last && self.has_event_due() {
             self.deliver(Signal::Due).await?;
         }
         self.is_over |= barrier.last;
+        let has_due = self.has_due();
         let Some(snapshots) = &mut self.snapshots else { return Ok(()) };
         let place = if source.is_some() { "barrier.source" } else { "barrier.task" };
         failpoint::at(place).map_err(interrupted)?;
         let source_state = source.map(|(head, _)| head.state()).transpose()?;
-        let mut part = TaskPart { source: source_state, ..TaskPart::default() };
+        let mut part = TaskPart { source: source_state, has_due, ..TaskPart::default() };
         for node in &mut self.nodes {
             part.operators.extend(node.operator.freeze());
         }
-        snapshots.open(barrier, part).await?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.clear()?;
+            if let Some((time, channels)) = overtaken {
+                recorder.begin(time, channels);
+            }
+        }
+        snapshots.open(barrier, part, overtaken.is_some()).await?;
         if let Some((_, edges)) = source {
             send_barrier(edges, barrier).await?;
         }
@@ -309,7 +450,7 @@ impl Running {
 
     /// Writes out a slice of what a barrier froze.
     fn write_slice(&mut self) -> Result<(), JobError> {
-        let Some(snapshots) = self.snapshots.as_mut().filter(|s| s.is_open()) else { return Ok(()) };
+        let Some(snapshots) = self.snapshots.as_mut().filter(|s| s.is_unwritten()) else { return Ok(()) };
         for node in &mut self.nodes {
             failpoint::at("snapshot.slice").map_err(interrupted)?;
             if !node.operator.write_slice(ROWS_PER_SLICE)? {
@@ -317,7 +458,7 @@ impl Running {
             }
         }
         failpoint::at("snapshot.done").map_err(interrupted)?;
-        snapshots.close();
+        snapshots.written();
         Ok(())
     }
 }
@@ -349,12 +490,69 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
+/// Never, without a time.
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Operator {
+    /// Holds other key groups from now on; what it holds stands in the storage.
+    fn reopen(&mut self, groups: Range<u32>, watermark: i64) -> Result<(), JobError> {
+        match self {
+            Self::Transform(_) | Self::Windowed(_) | Self::Join(_) => {
+                unreachable!("nothing is in flight to it")
+            }
+            Self::Aggregate(aggregate) => aggregate.reopen(groups, watermark),
+            Self::Process(process) => process.reopen(groups, watermark),
+        }
+    }
+
+    /// Writes everything into the storage; how far time had come.
+    fn put_down(&mut self) -> Result<Option<i64>, JobError> {
+        let part = self.freeze();
+        while !self.write_slice(ROWS_PER_SLICE)? {}
+        Ok(part.map(|p| p.watermark))
+    }
+
+    /// Whether timers are due that haven't fired.
+    fn has_due(&mut self) -> bool {
+        match self {
+            Self::Transform(_) | Self::Aggregate(_) => false,
+            Self::Windowed(windowed) => windowed.has_due(),
+            Self::Join(join) => join.has_due(),
+            Self::Process(process) => process.has_due(),
+        }
+    }
+
+    /// Whether timers are due that a watermark has to wait for.
+    fn has_event_due(&mut self) -> bool {
+        match self {
+            Self::Transform(_) | Self::Aggregate(_) => false,
+            Self::Windowed(windowed) => windowed.has_event_due(),
+            Self::Join(join) => join.has_due(),
+            Self::Process(process) => process.has_event_due(),
+        }
+    }
+
+    /// When the next timer of processing time is due, in milliseconds since the Unix epoch.
+    fn next_processing_ms(&mut self) -> Option<i64> {
+        match self {
+            Self::Transform(_) | Self::Aggregate(_) | Self::Join(_) => None,
+            Self::Windowed(windowed) => windowed.next_processing_ms(),
+            Self::Process(process) => process.next_processing_ms(),
+        }
+    }
+
     /// Begins a new epoch.
     fn freeze(&mut self) -> Option<OperatorPart> {
         match self {
             Self::Transform(_) => None,
             Self::Aggregate(aggregate) => Some(aggregate.freeze()),
+            Self::Join(join) => Some(join.freeze()),
+            Self::Windowed(windowed) => Some(windowed.freeze()),
             Self::Process(process) => Some(process.freeze()),
         }
     }
@@ -364,6 +562,8 @@ impl Operator {
         match self {
             Self::Transform(_) => Ok(true),
             Self::Aggregate(aggregate) => aggregate.write_slice(rows_max),
+            Self::Join(join) => join.write_slice(rows_max),
+            Self::Windowed(windowed) => windowed.write_slice(rows_max),
             Self::Process(process) => process.write_slice(rows_max),
         }
     }
@@ -373,6 +573,8 @@ impl Operator {
         match self {
             Self::Transform(_) => false,
             Self::Aggregate(aggregate) => !aggregate.evict(),
+            Self::Join(join) => join.is_crowded(),
+            Self::Windowed(windowed) => !windowed.evict(),
             Self::Process(process) => !process.evict(),
         }
     }
@@ -381,6 +583,8 @@ impl Operator {
         match self {
             Self::Transform(_) => Ok(()),
             Self::Aggregate(aggregate) => aggregate.spill(),
+            Self::Join(join) => join.spill(),
+            Self::Windowed(windowed) => windowed.spill(),
             Self::Process(process) => process.spill(),
         }
     }
@@ -411,22 +615,64 @@ fn deliver(nodes: &mut [Node], first: usize, at: usize, signal: Signal) -> Deliv
                 aggregate.stop();
                 out.announce(&Signal::End).await
             }
-            (Operator::Process(process), Signal::Batch(batch)) => process.process(batch, &mut out).await,
-            (Operator::Process(process), Signal::Watermark(watermark)) => {
-                match process.advance(watermark, &mut out).await? {
-                    Some(watermark) => out.announce(&Signal::Watermark(watermark)).await,
+            (Operator::Windowed(windowed), Signal::Batch(batch)) => windowed.process(batch, &mut out).await,
+            (Operator::Windowed(windowed), Signal::Watermark(watermark)) => {
+                windowed.advance(watermark, &mut out).await
+            }
+            (Operator::Windowed(windowed), Signal::Due) => windowed.go_on(&mut out).await,
+            (Operator::Windowed(windowed), signal @ (Signal::Idle | Signal::Active)) => {
+                match windowed.behind_watermark(signal) {
+                    Some(signal) => out.announce(&signal).await,
                     None => Ok(()),
                 }
             }
-            (Operator::Process(process), Signal::Due) => match process.go_on(&mut out).await? {
-                Some(watermark) => out.announce(&Signal::Watermark(watermark)).await,
-                None => Ok(()),
-            },
-            (_, signal @ (Signal::Watermark(_) | Signal::End)) => out.announce(&signal).await,
-            (_, Signal::Due) => unreachable!("only process operators have timers"),
+            (Operator::Windowed(windowed), Signal::End) => {
+                windowed.stop();
+                out.announce(&Signal::End).await
+            }
+            (Operator::Process(process), Signal::Batch(batch)) => process.process(batch, &mut out).await,
+            (Operator::Process(process), Signal::Watermark(watermark)) => {
+                process.advance(watermark, &mut out).await
+            }
+            (Operator::Process(process), Signal::Due) => process.go_on(&mut out).await,
+            (Operator::Process(process), signal @ (Signal::Idle | Signal::Active)) => {
+                match process.behind_watermark(signal) {
+                    Some(signal) => out.announce(&signal).await,
+                    None => Ok(()),
+                }
+            }
+            (Operator::Join(join), Signal::Batch(batch)) => join.process(Side::Left, batch, &mut out).await,
+            (Operator::Join(join), Signal::Second(batch)) => join.process(Side::Right, batch, &mut out).await,
+            (Operator::Join(join), Signal::Watermark(watermark)) => join.advance(watermark, &mut out).await,
+            (Operator::Join(join), Signal::Due) => join.go_on(&mut out).await,
+            (Operator::Join(join), signal @ (Signal::Idle | Signal::Active)) => {
+                match join.behind_watermark(signal) {
+                    Some(signal) => out.announce(&signal).await,
+                    None => Ok(()),
+                }
+            }
+            (_, signal @ (Signal::Watermark(_) | Signal::Idle | Signal::Active | Signal::End)) => {
+                out.announce(&signal).await
+            }
+            (_, Signal::Due) => unreachable!("only operators with keys have timers, or rows that wait"),
+            (_, Signal::Second(_)) => unreachable!("only joins have a second input"),
             (_, Signal::Barrier(_)) => unreachable!("a barrier is for the whole task"),
         }
     })
+}
+
+/// Brings the first node's time to a watermark that those behind it aren't told of.
+async fn catch_up(nodes: &mut [Node], watermark: i64) -> Result<(), JobError> {
+    let Some((node, later)) = nodes.split_first_mut() else { return Ok(()) };
+    let Node { operator, outputs, late } = node;
+    let mut out = Outputs { edges: outputs, later, first: 1, late: Some(late) };
+    match operator {
+        Operator::Aggregate(aggregate) => aggregate.advance(watermark, &mut out).await,
+        Operator::Process(process) => process.catch_up(watermark, &mut out).await,
+        Operator::Transform(_) | Operator::Windowed(_) | Operator::Join(_) => {
+            unreachable!("nothing is in flight to it")
+        }
+    }
 }
 
 /// The ways out of an operator, while it works.
@@ -460,11 +706,19 @@ impl Outputs<'_> {
             return Ok(());
         }
         let by = Place::Operator { id: &late.operator, digest: &late.digest };
-        let reasons = vec!["every window of the row had fired"; batch.rows()];
+        let reasons = vec![late.reason; batch.rows()];
         Ok(late.file.write_rows(by, &reasons, &batch, &late.schema).await?)
     }
 
-    async fn announce(&mut self, signal: &Signal) -> Result<(), JobError> {
+    /// Sends rows along every edge, or tells the tasks behind them of time.
+    async fn pass_on(&mut self, signal: Signal) -> Result<(), JobError> {
+        match signal {
+            Signal::Batch(batch) => self.send(&batch).await,
+            signal => self.announce(&signal).await,
+        }
+    }
+
+    pub(super) async fn announce(&mut self, signal: &Signal) -> Result<(), JobError> {
         for edge in self.edges.iter() {
             if let Some(node) = edge.announce(signal).await? {
                 deliver(self.later, self.first, node, signal.clone()).await?;

@@ -4,14 +4,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, TimestampMillisecondArray, UInt32Array};
+use arrow_buffer::ScalarBuffer;
 use arrow_schema::SchemaRef;
 use tidemill_flow::batch::{Batch, Position, record_batch, take};
-use tidemill_flow::schema::{FieldType, Schema};
+use tidemill_flow::row_id::{Ids, OperatorIds};
+use tidemill_flow::schema::{Field, FieldType, Schema};
 
 use super::JobError;
 use super::stretches::stretches;
 use super::task::Outputs;
-use crate::pipeline::plan::{OperatorPlan, Origin, Read};
+use crate::pipeline::plan::{InputPlan, OperatorPlan, Origin, Read};
 use crate::plugin::{self, Emission, Failure, Rejection};
 use crate::sink::{DeadLetters, Place};
 use crate::telemetry::{Counters, OperatorCounters};
@@ -24,31 +26,49 @@ pub(super) struct Operator {
     reads: Vec<Read>,
     reject_nulls: Vec<(usize, String)>,
     number: usize,
+    /// None: nobody asks for the ids of its rows.
+    ids: Option<OperatorIds>,
     counters: Arc<Counters>,
     dead_letters: DeadLetters,
     partitions: Arc<[String]>,
 }
 
 impl Operator {
+    /// The operator as it takes the rows of an input.
     pub(super) fn new(
         plan: &OperatorPlan,
+        input: InputPlan,
         number: usize,
+        ids: Option<OperatorIds>,
         counters: Arc<Counters>,
         dead_letters: DeadLetters,
         partitions: Arc<[String]>,
     ) -> Self {
-        let nulls = plan.reject_nulls.iter().map(|&c| (c, plan.input.fields()[c].name.clone()));
+        let nulls = input.reject_nulls.iter().map(|&c| (c, input.schema.fields()[c].name.clone()));
         Self {
             id: plan.id.clone(),
             digest: plan.plugin.digest().to_owned(),
-            input: plan.input.clone(),
-            reads: plan.reads.clone(),
             reject_nulls: nulls.collect(),
+            input: input.schema,
+            reads: input.reads,
             number,
+            ids,
             counters,
             dead_letters,
             partitions,
         }
+    }
+
+    /// What makes the ids of the rows that come out, if anybody asks for them.
+    pub(super) fn ids(&self) -> Option<OperatorIds> {
+        self.ids
+    }
+
+    /// The ids of rows that came of a batch: each of the row that `origins` says; `None`: row i of row i.
+    pub(super) fn ids_of_rows(&self, batch: &Batch, origins: Option<&[u32]>, rows: usize) -> Option<Ids> {
+        let inputs =
+            || batch.ids.as_deref().expect("the plan has rows carry ids to where ids are made of them");
+        self.ids.map(|ids| ids.rows(inputs(), origins, rows))
     }
 
     /// Its number in the plan.
@@ -62,10 +82,19 @@ impl Operator {
 
     /// The columns that the guest is given.
     pub(super) fn columns(&self, batch: &Batch) -> Vec<ArrayRef> {
+        self.columns_of(batch.columns.columns(), batch.times.as_ref())
+    }
+
+    /// The columns that the guest is given of rows with these columns and times.
+    pub(super) fn columns_of(
+        &self,
+        columns: &[ArrayRef],
+        times: Option<&ScalarBuffer<i64>>,
+    ) -> Vec<ArrayRef> {
         let column = |read: &Read| match read {
-            Read::Column(at) => batch.columns.column(*at).clone(),
+            Read::Column(at) => columns[*at].clone(),
             Read::Time => {
-                let times = batch.times.clone().expect("the plan gives time only where there is some");
+                let times = times.cloned().expect("the plan gives time only where there is some");
                 let times = TimestampMillisecondArray::new(times, None);
                 Arc::new(times.with_data_type(FieldType::Timestamp.arrow())) as ArrayRef
             }
@@ -102,12 +131,21 @@ impl Operator {
         if rejected.is_empty() { Ok(()) } else { self.reject_rows(batch, rejected, &self.input).await }
     }
 
-    async fn reject_rows(
+    /// The fields of these columns of the input.
+    pub(super) fn fields(&self, columns: &[usize]) -> Vec<Field> {
+        columns.iter().map(|&c| self.input.fields()[c].clone()).collect()
+    }
+
+    /// Sends rejected rows to the dead letters that have other fields than the input.
+    pub(super) async fn reject_rows(
         &self,
         batch: &Batch,
         rejected: &[Rejection],
         schema: &Schema,
     ) -> Result<(), JobError> {
+        if rejected.is_empty() {
+            return Ok(());
+        }
         self.counters().rejected.add(rejected.len() as u64);
         let rows: Vec<u32> = rejected.iter().map(|r| r.row).collect();
         let rows = batch.take(&rows);
@@ -127,10 +165,9 @@ impl Operator {
         if rejected.is_empty() {
             return Ok(());
         }
-        let schema = Schema::new(columns.iter().map(|&c| self.input.fields()[c].clone()).collect());
-        let schema = schema.expect("a key's fields are distinct");
+        let schema = Schema::new(self.fields(columns)).expect("a key's fields are distinct");
         let columns = record_batch(schema.arrow(), keys.to_vec(), groups);
-        let batch = Batch { columns, times: None, watermarks: None, positions: None };
+        let batch = Batch { columns, times: None, watermarks: None, positions: None, ids: None };
         self.reject_rows(&batch, rejected, &schema).await
     }
 
@@ -176,8 +213,10 @@ impl TransformNode {
             _ => None,
         });
         let inherited: Vec<&ArrayRef> = inherited.collect();
+        let ids = self.operator.ids_of_rows(&batch, emission.origins.as_deref(), emission.rows);
         for stretch in stretches(emission.rows, emission.origins.as_deref(), &inherited) {
-            out.send(&self.emitted(&batch, &emission, stretch)).await?;
+            let ids = ids.as_ref().map(|ids| ids.slice(stretch.start, stretch.len()));
+            out.send(&Batch { ids, ..self.emitted(&batch, &emission, stretch) }).await?;
         }
         Ok(())
     }
@@ -190,7 +229,14 @@ impl TransformNode {
             (Origin::Returned(at), _) => emission.columns[*at].slice(start, length),
             (Origin::Input(at), None) => batch.columns.column(*at).slice(start, length),
             (Origin::Input(at), Some(rows)) => take(batch.columns.column(*at), rows),
-            (Origin::Key(_) | Origin::WindowStart | Origin::WindowEnd, _) => {
+            (
+                Origin::Key(_)
+                | Origin::WindowStart
+                | Origin::WindowEnd
+                | Origin::WindowFiring
+                | Origin::WindowTiming,
+                _,
+            ) => {
                 unreachable!("a transform's rows have neither key nor window")
             }
         };

@@ -7,14 +7,17 @@ use arrow_array::{ArrayRef, BinaryArray, Int64Array, StringArray, TimestampMilli
 use serde_json::{Map, Value};
 use tidemill_checkpoint::{Contents, Field as ManifestField, Manifest, Operator};
 use tidemill_flow::batch::record_batch;
+use tidemill_flow::join::{Form, Kept, Side, side_of};
 use tidemill_flow::key::read_keys;
 use tidemill_flow::rows::Codec;
 use tidemill_flow::schema::{Field, FieldType, Schema};
 use tidemill_flow::storage::{Addresses, Storage};
+use tidemill_flow::windowing::{is_pane, read_row_key, told_timer};
 
 use super::restored::schema_of;
 use crate::formats::{Encoder, Format};
 use crate::pipeline::plan::{StateBackend, StatePlan};
+use crate::plugin::World;
 
 /// Addresses that are read at once.
 const AT_ONCE: usize = 1024;
@@ -27,6 +30,13 @@ pub struct View {
     operator: Operator,
     key: Vec<Field>,
     codec: Codec,
+    join: Option<JoinView>,
+}
+
+/// How the rows of a join are read.
+struct JoinView {
+    form: Form,
+    codecs: [Codec; 2],
 }
 
 impl View {
@@ -58,36 +68,50 @@ impl View {
         let state = state.map_err(|e| e.to_string())?;
         let mut schemas = Vec::new();
         for schema in &operator.state {
-            let schema_read = schema_of(schema)?;
+            let schema_read = schema_of(&schema.fields)?;
             let nullable = |f: &Field| Field { nullable: true, ..f.clone() };
             let fields = schema_read.fields().iter().map(nullable).collect();
             schemas.push((schema.version, Schema::new(fields)?));
         }
         // The one that is written now stands last.
         let (version, current) = schemas.pop().unwrap_or((0, Schema::default()));
+        let form =
+            operator.windows.as_deref().filter(|_| operator.world == World::Join.name()).and_then(Form::of);
+        let codec_of = |side: Side| {
+            let older: Vec<(u8, Schema)> = schemas.iter().map(|(v, s)| (*v, side_of(s, side))).collect();
+            Codec::new(version, &side_of(&current, side), &older, None)
+        };
+        let join = match form {
+            Some(form) => Some(JoinView { form, codecs: [codec_of(Side::Left)?, codec_of(Side::Right)?] }),
+            None => None,
+        };
         Ok(Self {
             storage: state.storage(),
             operator: operator.clone(),
             key: operator.key.iter().map(field).collect::<Result<_, _>>()?,
             codec: Codec::new(version, &current, &schemas, None)?,
+            join,
         })
     }
 
-    /// Calls `see` with each row, entry and timer, until it says that this is enough. Each is an object with `key`; a row
-    /// also has `state`, and `slice`, where it begins, if there are windows; an entry has `collection`, `entry` and
-    /// `value`; a timer has `timer`, `clock` and `at`.
+    /// Calls `see` with each row, entry and timer, but not with rows in flight, until it says that this is enough. Each is
+    /// an object with `key`; a row also has `state`, and, if there are windows, `slice` or `window`, where that begins; an
+    /// entry has `collection`, `entry` and `value`; a timer has `timer`, `clock` and `at`.
     ///
     /// # Errors
     /// When the state can't be read.
     pub fn each(&self, mut see: impl FnMut(Map<String, Value>) -> bool) -> Result<(), String> {
-        let (from, end) = Addresses { operator: self.operator.number }.all();
-        let mut from = from;
+        let addresses = Addresses { operator: self.operator.number };
+        // What is in flight stands last, and is no state.
+        let (mut from, end) = (addresses.all().0, addresses.in_flight_of_group(0));
         loop {
             let found = self.storage.scan(&from, &end, AT_ONCE).map_err(|e| e.to_string())?;
             let Some((last, _)) = found.last() else { return Ok(()) };
             from = [last.as_slice(), &[0]].concat();
             for (address, value) in &found {
-                if !see(self.shown(address, value)?) {
+                let shown = self.shown(address, value)?;
+                // When rows of a join are due is said by their times.
+                if !shown.is_empty() && !see(shown) {
                     return Ok(());
                 }
             }
@@ -98,12 +122,28 @@ impl View {
         let addresses = Addresses { operator: self.operator.number };
         let mut shown = Map::new();
         if let Ok((slice, _, key)) = addresses.read_row(address) {
-            shown.insert("key".to_owned(), self.key(key)?);
-            if self.operator.windows.as_deref().is_some_and(|w| w != "global") {
+            let pane = if is_pane(self.codec.schema()) { read_row_key(key) } else { None };
+            shown.insert("key".to_owned(), self.key(pane.map_or(key, |(key, _)| key))?);
+            if let Some((_, start)) = pane.filter(|(_, start)| *start != i64::MIN) {
+                shown.insert("window".to_owned(), time(start)?);
+            } else if pane.is_none() && self.operator.windows.as_deref().is_some_and(|w| w != "global") {
                 shown.insert("slice".to_owned(), time(slice)?);
             }
             let row = self.codec.decode(&[value]).map_err(|e| e.to_string())?;
             shown.insert("state".to_owned(), object(self.codec.schema(), row)?);
+        } else if let (Some(join), Ok((number, _, key, entry))) = (&self.join, addresses.read_entry(address))
+        {
+            let kept = join.form.read(number, key, entry, value).map_err(|e| e.to_string())?;
+            let Some(Kept { side, key, time: at, window_last, row }) = kept else { return Ok(Map::new()) };
+            shown.insert("key".to_owned(), self.key(key)?);
+            shown.insert("side".to_owned(), side.to_string().into());
+            shown.insert("time".to_owned(), time(at)?);
+            if let Some(last) = window_last {
+                shown.insert("window_end".to_owned(), time(last.saturating_add(1))?);
+            }
+            let codec = &join.codecs[side as usize];
+            let row = codec.decode(&[row]).map_err(|e| e.to_string())?;
+            shown.insert("row".to_owned(), object(codec.schema(), row)?);
         } else if let Ok((number, _, key, entry)) = addresses.read_entry(address) {
             shown.insert("key".to_owned(), self.key(key)?);
             let of = self.operator.collections.iter().find(|c| c.number == number);
@@ -117,11 +157,16 @@ impl View {
         } else {
             let (clock, _, key, name) = addresses.read_timer(address).map_err(|e| e.to_string())?;
             shown.insert("key".to_owned(), self.key(key)?);
-            shown.insert("timer".to_owned(), String::from_utf8_lossy(name).into());
+            let name = String::from_utf8_lossy(name);
+            let of_pane = if is_pane(self.codec.schema()) { told_timer(&name) } else { None };
+            if let Some((_, start)) = of_pane.filter(|(_, start)| *start != i64::MIN) {
+                shown.insert("window".to_owned(), time(start)?);
+            }
+            shown.insert("timer".to_owned(), of_pane.map_or(name.as_ref(), |(told, _)| told).into());
             let clock = if clock == 0 { "event-time" } else { "processing-time" };
             shown.insert("clock".to_owned(), clock.into());
             let at = <[u8; 8]>::try_from(value).map_err(|_| format!("a timer at {value:02x?}"))?;
-            shown.insert("at".to_owned(), time(i64::from_le_bytes(at))?);
+            shown.insert("at".to_owned(), time(i64::from_be_bytes(at))?);
         }
         Ok(shown)
     }

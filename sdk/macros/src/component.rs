@@ -15,6 +15,8 @@ const CONTRACT: &str = include_str!("../../../wit/operator.wit");
 pub(crate) enum World {
     Transform,
     Aggregate,
+    Window,
+    Join,
     Process,
 }
 
@@ -22,6 +24,8 @@ pub(crate) fn expand(world: World) -> TokenStream {
     let (world, slot, exports) = match world {
         World::Transform => ("transform-operator", quote!(TransformOperator), transform()),
         World::Aggregate => ("aggregate-operator", quote!(AggregateOperator), aggregate()),
+        World::Window => ("window-operator", quote!(WindowOperator), window()),
+        World::Join => ("join-operator", quote!(JoinOperator), join()),
         World::Process => ("process-operator", quote!(ProcessOperator), process()),
     };
     let common = common(&slot);
@@ -207,6 +211,57 @@ fn aggregate() -> TokenStream {
             fn finish(groups: u32, accumulators: Vec<types::Column>) -> Result<types::Emission, String> {
                 let accumulators = borrow(&accumulators);
                 with(|operator| operator.finish(groups as usize, &accumulators)).map(emission)
+            }
+        }
+    }
+}
+
+fn window() -> TokenStream {
+    quote! {
+        use exports::tidemill::operator::window;
+
+        impl window::Guest for Component {
+            fn evaluate(windows: Vec<window::Bounds>, input: types::Batch) -> Result<types::Emission, String> {
+                let columns = borrow(&input.columns);
+                let batch = ::tidemill_sdk::Batch { rows: input.rows as usize, columns: &columns };
+                let window = |window: window::Bounds| ::tidemill_sdk::WindowRows {
+                    bounds: ::tidemill_sdk::Bounds {
+                        start: ::tidemill_sdk::Timestamp(window.start),
+                        end: ::tidemill_sdk::Timestamp(window.end),
+                    },
+                    rows_end: window.rows_end as usize,
+                };
+                let windows: Vec<_> = windows.into_iter().map(window).collect();
+                with(|operator| operator.evaluate(&windows, batch)).map(emission)
+            }
+        }
+    }
+}
+
+fn join() -> TokenStream {
+    quote! {
+        use exports::tidemill::operator::join;
+
+        impl join::Guest for Component {
+            fn absent() -> join::Sides {
+                let ::tidemill_sdk::Sides { left, right } = super::describe().absent;
+                join::Sides { left, right }
+            }
+
+            fn process(
+                left: types::Batch,
+                right: types::Batch,
+                left_absent: Option<Vec<u8>>,
+                right_absent: Option<Vec<u8>>,
+            ) -> Result<types::Emission, String> {
+                let (lefts, rights) = (borrow(&left.columns), borrow(&right.columns));
+                let pairs = ::tidemill_sdk::Pairs {
+                    left: ::tidemill_sdk::Batch { rows: left.rows as usize, columns: &lefts },
+                    right: ::tidemill_sdk::Batch { rows: right.rows as usize, columns: &rights },
+                    left_absent: left_absent.as_deref(),
+                    right_absent: right_absent.as_deref(),
+                };
+                with(|operator| operator.process(pairs)).map(emission)
             }
         }
     }

@@ -24,7 +24,7 @@ pub fn derive_state(input: TokenStream) -> TokenStream {
     state::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Makes a function, or an `impl` of `Transform`, `Aggregate` or `Process`, the operator of this crate.
+/// Makes a function, or an `impl` of `Transform`, `Aggregate`, `Window`, `Join` or `Process`, the operator of this crate.
 ///
 /// With `#[operator(extend)]` the fields that it returns are added to the row; without, they replace it.
 #[proc_macro_attribute]

@@ -7,29 +7,25 @@ use syn::{Error, ImplItem, Item, ItemFn, ItemImpl, Result, parse_quote, parse_qu
 
 use crate::component::{self, World};
 
+const TRAITS: &str = "`Transform`, `Aggregate`, `Window`, `Join` or `Process`";
+
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let extend = extend(arguments)?;
     match syn::parse2(item)? {
         Item::Fn(function) => expand_function(&function, extend),
         Item::Impl(implementation) => match trait_name(&implementation).as_deref() {
             Some("Transform") => Ok(expand_transform(implementation, extend)),
-            Some("Aggregate") if extend => Err(Error::new(
-                implementation.span(),
-                "an aggregate has no row to extend: write `#[operator]`",
-            )),
-            Some("Process") if extend => Err(Error::new(
-                implementation.span(),
-                "a process operator has no row to extend when a timer is due: write `#[operator]`",
-            )),
-            Some("Aggregate") => Ok(expand_keyed(implementation, &AGGREGATE)),
-            Some("Process") => Ok(expand_keyed(implementation, &PROCESS)),
-            _ => Err(Error::new(
-                implementation.span(),
-                "expected an `impl` of `Transform`, `Aggregate` or `Process`",
-            )),
+            Some(name) => match Kind::of(name) {
+                Some(Kind { nothing_to_extend: Some(why), .. }) if extend => {
+                    Err(Error::new(implementation.span(), format!("{why}: write `#[operator]`")))
+                }
+                Some(kind) => Ok(expand_kind(implementation, kind, extend)),
+                None => Err(Error::new(implementation.span(), format!("expected an `impl` of {TRAITS}"))),
+            },
+            None => Err(Error::new(implementation.span(), format!("expected an `impl` of {TRAITS}"))),
         },
         other => {
-            let message = "expected a function, or an `impl` of `Transform`, `Aggregate` or `Process`";
+            let message = format!("expected a function, or an `impl` of {TRAITS}");
             Err(Error::new(other.span(), message))
         }
     }
@@ -105,7 +101,7 @@ fn expand_function(function: &ItemFn, extend: bool) -> Result<TokenStream> {
 
 fn expand_transform(mut implementation: ItemImpl, extend: bool) -> TokenStream {
     add_open(&mut implementation);
-    bind_lifetime(&mut implementation);
+    bind_lifetime(&mut implementation, "process");
     let ty = &implementation.self_ty;
     let sdk = quote!(::tidemill_sdk);
     let description = description();
@@ -134,13 +130,29 @@ fn expand_transform(mut implementation: ItemImpl, extend: bool) -> TokenStream {
     }
 }
 
-/// What the code of an operator whose state the host keeps is made of: the two functions that it calls, and what it
-/// opens.
+/// What the code of an operator that isn't a transform is made of: the two functions that it calls, and what it opens.
 struct Kind {
     world: World,
     describe: &'static str,
     open: &'static str,
     operator: &'static str,
+    /// The function whose answer may borrow from what it is given.
+    borrowing: Option<&'static str>,
+    /// Why it can't be `#[operator(extend)]`; `None`: it can, and is described with whether it is.
+    nothing_to_extend: Option<&'static str>,
+}
+
+impl Kind {
+    /// The kind of operator that implements this trait.
+    fn of(name: &str) -> Option<&'static Self> {
+        match name {
+            "Aggregate" => Some(&AGGREGATE),
+            "Window" => Some(&WINDOW),
+            "Join" => Some(&JOIN),
+            "Process" => Some(&PROCESS),
+            _ => None,
+        }
+    }
 }
 
 const AGGREGATE: Kind = Kind {
@@ -148,21 +160,45 @@ const AGGREGATE: Kind = Kind {
     describe: "describe_aggregate",
     open: "open_aggregate",
     operator: "AggregateOperator",
+    borrowing: None,
+    nothing_to_extend: Some("an aggregate has no row to extend"),
+};
+const WINDOW: Kind = Kind {
+    world: World::Window,
+    describe: "describe_window",
+    open: "open_window",
+    operator: "WindowOperator",
+    borrowing: Some("evaluate"),
+    nothing_to_extend: Some("a window operator has many rows and none to extend"),
+};
+const JOIN: Kind = Kind {
+    world: World::Join,
+    describe: "describe_join",
+    open: "open_join",
+    operator: "JoinOperator",
+    borrowing: Some("join"),
+    nothing_to_extend: None,
 };
 const PROCESS: Kind = Kind {
     world: World::Process,
     describe: "describe_process",
     open: "open_process",
     operator: "ProcessOperator",
+    borrowing: None,
+    nothing_to_extend: Some("a process operator has no row to extend when a timer is due"),
 };
 
-fn expand_keyed(mut implementation: ItemImpl, kind: &Kind) -> TokenStream {
+fn expand_kind(mut implementation: ItemImpl, kind: &Kind, extend: bool) -> TokenStream {
     add_open(&mut implementation);
+    if let Some(borrowing) = kind.borrowing {
+        bind_lifetime(&mut implementation, borrowing);
+    }
     let ty = &implementation.self_ty;
     let sdk = quote!(::tidemill_sdk);
     let description = description();
     let [describe, open, operator] =
         [kind.describe, kind.open, kind.operator].map(|name| Ident::new(name, Span::call_site()));
+    let extend = kind.nothing_to_extend.is_none().then(|| quote!(, #extend));
     let component = component::expand(kind.world);
     quote! {
         #implementation
@@ -170,7 +206,7 @@ fn expand_keyed(mut implementation: ItemImpl, kind: &Kind) -> TokenStream {
         /// What this operator says about itself.
         #[allow(unreachable_pub)]
         pub fn describe() -> #sdk::Description {
-            #sdk::__private::#describe::<#ty>(#description)
+            #sdk::__private::#describe::<#ty>(#description #extend)
         }
 
         /// This operator with its settings, to run whole batches.
@@ -207,22 +243,22 @@ fn add_open(implementation: &mut ItemImpl) {
     implementation.items.push(parse_quote!(#open));
 }
 
-/// Makes the lifetime of `process` one that the compiler counts as the trait's. That one is "early bound",
+/// Makes the lifetime of the function of this name one that the compiler counts as the trait's. That one is "early bound",
 /// because a type like `Self::Input<'a>` does not pin it down; the author's `Flight<'a>` does, and the two
 /// would not match. A bound that says nothing makes it early too.
-fn bind_lifetime(implementation: &mut ItemImpl) {
+fn bind_lifetime(implementation: &mut ItemImpl, name: &str) {
     for item in &mut implementation.items {
-        let ImplItem::Fn(process) = item else { continue };
-        if process.sig.ident != "process" {
+        let ImplItem::Fn(function) = item else { continue };
+        if function.sig.ident != name {
             continue;
         }
-        let generics = &mut process.sig.generics;
+        let generics = &mut function.sig.generics;
         if generics.lifetimes().next().is_none() {
             generics.params.insert(0, parse_quote!('row));
         }
         let lifetime = generics.lifetimes().next().map(|parameter| parameter.lifetime.clone());
         generics.make_where_clause().predicates.push(parse_quote!(#lifetime: #lifetime));
-        process
+        function
             .attrs
             .push(parse_quote!(#[allow(clippy::extra_unused_lifetimes, clippy::needless_lifetimes)]));
     }
@@ -239,6 +275,7 @@ fn description() -> TokenStream {
             output: #sdk::Output::Same,
             state: &[],
             collections: &[],
+            absent: #sdk::Sides { left: false, right: false },
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::memory::{Memory, join, split};
-use super::{borrow, columns, emitted};
+use super::{borrow, columns, emitted, origins};
 use crate::batch::{Batch, ColumnBuffer, Field};
 use crate::encoding::{EntryValue, OwnedEntry};
 use crate::operator::Description;
@@ -64,9 +64,10 @@ pub struct Keyed<K> {
 /// What came of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Came<K, O> {
-    /// Rows, each with the key that it came from.
+    /// Rows, each with what it came from: its key; or the number of its window, or of its pair.
     pub rows: Vec<(K, O)>,
-    /// The reasons for which rows or timers were refused, each with its key.
+    /// The reasons for refusals, each with what was refused: a key's row or timer; or the number of a row of the batch,
+    /// or of a pair.
     pub rejected: Vec<(K, String)>,
 }
 
@@ -255,14 +256,10 @@ impl<K: Clone + PartialEq> Keyed<K> {
     ) -> Result<Came<K, O>, String> {
         let emission = &processed.emission;
         let key = |row: usize| self.keys[keys[row]].clone();
-        let origin = |row: usize| match &emission.origins {
-            Some(origins) => u32::from_le_bytes(origins.as_chunks::<4>().0[row]) as usize,
-            None => row,
-        };
-        let rows = emitted::<O>(emission)?.into_iter().enumerate();
+        let rows = origins(emission).into_iter().zip(emitted::<O>(emission)?);
         let rejected = emission.rejected.iter();
         Ok(Came {
-            rows: rows.map(|(row, output)| (key(origin(row)), output)).collect(),
+            rows: rows.map(|(row, output)| (key(row), output)).collect(),
             rejected: rejected
                 .map(|rejected| (key(rejected.row as usize), rejected.reason.clone()))
                 .collect(),

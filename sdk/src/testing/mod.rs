@@ -2,8 +2,12 @@
 
 mod keyed;
 mod memory;
+mod pairs;
+mod windows;
 
 pub use keyed::{Came, Keyed};
+pub use pairs::join;
+pub use windows::evaluate;
 
 use crate::batch::{Column, ColumnBuffer, Emission};
 use crate::operator::{read, write};
@@ -46,4 +50,21 @@ pub fn emitted<'a, R: FromRow<'a>>(emission: &'a Emission) -> Result<Vec<R>, Str
 /// Columns as the next operator is given them.
 pub fn borrow(columns: &[ColumnBuffer]) -> Vec<Column<'_>> {
     columns.iter().map(ColumnBuffer::as_column).collect()
+}
+
+/// For each row that came out, what it came from.
+fn origins(emission: &Emission) -> Vec<usize> {
+    match &emission.origins {
+        Some(origins) => origins.as_chunks::<4>().0.iter().map(|o| u32::from_le_bytes(*o) as usize).collect(),
+        None => (0..emission.rows as usize).collect(),
+    }
+}
+
+/// What came out: rows with the numbers of what they came from, and refusals with those of what was refused.
+fn came<O: for<'a> FromRow<'a>>(emission: &Emission) -> Result<Came<usize, O>, String> {
+    let rejected = emission.rejected.iter().map(|r| (r.row as usize, r.reason.clone()));
+    Ok(Came {
+        rows: origins(emission).into_iter().zip(emitted(emission)?).collect(),
+        rejected: rejected.collect(),
+    })
 }

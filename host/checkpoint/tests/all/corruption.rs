@@ -132,11 +132,11 @@ fn copies_that_differ_are_refused_though_each_is_whole() {
 fn a_newer_format_is_refused_by_name() {
     let (_folder, manifest, copies, contents) = one_checkpoint();
     let mut newer = serde_json::to_value(&manifest).unwrap();
-    newer["format"] = 2.into();
+    newer["format"] = 3.into();
     newer["kind"] = "something new".into();
     copies.iter().for_each(|copy| fs::write(copy, seal(&format!("{newer:#}\n"))).unwrap());
     let error = contents.read(&FIRST).unwrap_err();
-    assert!(matches!(error, Error::NewerFormat { found: 2, known: 1, .. }), "{error:?}");
+    assert!(matches!(error, Error::NewerFormat { found: 3, known: 2, .. }), "{error:?}");
     assert!(error.to_string().contains("use a newer tidemill"), "{error}");
 }
 

@@ -146,6 +146,7 @@ pub(crate) fn full() -> Manifest {
                 WatermarkRange { first: 0, end: 360, watermark: 1_700_000_000_000 },
                 WatermarkRange { first: 360, end: 720, watermark: i64::MAX },
             ],
+            in_flight: None,
         }],
         sinks: vec![Sink {
             id: "out".to_owned(),
@@ -157,6 +158,7 @@ pub(crate) fn full() -> Manifest {
                 rows: 3,
                 sha256: Some(digest("cd")),
             }],
+            repeatable: None,
         }],
         counters: Counters {
             sources: [counts("clicks", &[("rows", 9_000), ("malformed", 1)])].into(),

@@ -1,7 +1,12 @@
 //! When the barriers of a checkpoint are together. A task's snapshot belongs to one point in all of its inputs, so a
 //! channel on which the barrier has come is held until it has come on the others.
 //!
-//! The rules are those of Flink's aligned checkpoints (`AlignedCheckpointsTest`), but for one: a channel that has
+//! Or nobody waits any longer ([`overtake`](Alignment::overtake)): the snapshot is taken at once, no channel is held,
+//! and what comes over a channel before its barrier is recorded beside it, as data in flight. This is the recording of
+//! Chandy and Lamport (*Distributed Snapshots*, 1985); what belongs to the checkpoint is the same in both cases: all
+//! that came before the barriers, and nothing behind them.
+//!
+//! The rules are those of Flink (`AlignedCheckpointsTest`, `UnalignedCheckpointsTest`), but for one: a channel that has
 //! ended counts as aligned, so that a checkpoint completes where Flink before 1.14 aborted it.
 
 /// Aligns the barriers that come over a task's channels.
@@ -10,6 +15,8 @@ pub struct Alignment {
     channels: Vec<Channel>,
     /// The checkpoint whose barrier has come on some channels, but not on all.
     open: Option<u64>,
+    /// The snapshot for it is taken: no channel is held, and those that flow are recorded.
+    recording: bool,
     /// Barriers of checkpoints up to this one are stale: it was snapshot, given up or cancelled.
     dealt_with: Option<u64>,
 }
@@ -18,7 +25,7 @@ pub struct Alignment {
 enum Channel {
     Flowing,
     /// The barrier of the open checkpoint has come.
-    Held,
+    Arrived,
     Ended,
 }
 
@@ -26,11 +33,13 @@ enum Channel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Aligned {
-    /// The barrier hasn't come everywhere: hold this channel, go on with the others.
-    Held,
+    /// The barrier hasn't come everywhere: this channel is held, unless the checkpoint is recorded; the others go on.
+    Waiting,
     /// The barriers of this checkpoint are together: take the snapshot before anything else. No channel is held.
     Snapshot(u64),
-    /// A checkpoint was given up: the channels that it held were released.
+    /// The barriers of this checkpoint, whose snapshot has been taken, are together: all that was in flight is recorded.
+    Recorded(u64),
+    /// A checkpoint was given up: the channels that it held were released, and what was recorded for it is of no use.
     GaveUp {
         /// The checkpoint that was given up.
         checkpoint: u64,
@@ -45,7 +54,7 @@ pub enum Aligned {
 impl Alignment {
     /// For this many channels, all of them flowing.
     pub fn new(channels: usize) -> Self {
-        Self { channels: vec![Channel::Flowing; channels], open: None, dealt_with: None }
+        Self { channels: vec![Channel::Flowing; channels], open: None, recording: false, dealt_with: None }
     }
 
     /// A barrier has come over a channel. One of a checkpoint that isn't newer than the last one dealt with, and one
@@ -57,7 +66,7 @@ impl Alignment {
         if self.channels[channel] == Channel::Ended || self.is_stale(checkpoint) {
             return Aligned::Nothing;
         }
-        if self.open == Some(checkpoint) && self.channels[channel] == Channel::Held {
+        if self.open == Some(checkpoint) && self.channels[channel] == Channel::Arrived {
             return Aligned::Nothing;
         }
         let given_up = self.open.filter(|&open| open != checkpoint);
@@ -65,11 +74,14 @@ impl Alignment {
             self.release();
         }
         self.open = Some(checkpoint);
-        self.channels[channel] = Channel::Held;
+        self.channels[channel] = Channel::Arrived;
         match (given_up, self.complete()) {
-            (Some(given_up), snapshot) => Aligned::GaveUp { checkpoint: given_up, snapshot },
-            (None, Some(checkpoint)) => Aligned::Snapshot(checkpoint),
-            (None, None) => Aligned::Held,
+            // The newer one can't have been recorded before its first barrier.
+            (Some(given_up), complete) => {
+                Aligned::GaveUp { checkpoint: given_up, snapshot: complete.map(|_| checkpoint) }
+            }
+            (None, Some(complete)) => complete,
+            (None, None) => Aligned::Waiting,
         }
     }
 
@@ -79,7 +91,30 @@ impl Alignment {
     /// When there is no such channel.
     pub fn ended(&mut self, channel: usize) -> Aligned {
         self.channels[channel] = Channel::Ended;
-        self.complete().map_or(Aligned::Nothing, Aligned::Snapshot)
+        self.complete().unwrap_or(Aligned::Nothing)
+    }
+
+    /// Nobody waits for the barriers that haven't come: the checkpoint whose snapshot has to be taken before anything
+    /// else, after which no channel is held and [`records`](Self::records) says what is in flight. None: there is no
+    /// checkpoint to wait for, or its snapshot has been taken.
+    pub fn overtake(&mut self) -> Option<u64> {
+        let open = self.open.filter(|_| !self.recording)?;
+        self.recording = true;
+        Some(open)
+    }
+
+    /// Whether rows that come over this channel now are in flight: their barrier comes behind them, and the snapshot
+    /// has been taken without them.
+    ///
+    /// # Panics
+    /// When there is no such channel.
+    pub fn records(&self, channel: usize) -> bool {
+        self.recording && self.channels[channel] == Channel::Flowing
+    }
+
+    /// The checkpoint whose snapshot was taken, and for which what is in flight is being recorded.
+    pub fn recording(&self) -> Option<u64> {
+        self.open.filter(|_| self.recording)
     }
 
     /// The coordinator has given a checkpoint up: whatever it, or an older one, holds is released, and its barriers
@@ -101,7 +136,7 @@ impl Alignment {
     /// # Panics
     /// When there is no such channel.
     pub fn is_held(&self, channel: usize) -> bool {
-        self.channels[channel] == Channel::Held
+        !self.recording && self.channels[channel] == Channel::Arrived
     }
 
     /// The checkpoint whose barrier has come on some channels, but not on all.
@@ -120,19 +155,21 @@ impl Alignment {
             || self.open.is_some_and(|open| checkpoint < open)
     }
 
-    fn complete(&mut self) -> Option<u64> {
+    fn complete(&mut self) -> Option<Aligned> {
         let open = self.open?;
         if self.channels.contains(&Channel::Flowing) {
             return None;
         }
+        let complete = if self.recording { Aligned::Recorded(open) } else { Aligned::Snapshot(open) };
         self.release();
-        Some(open)
+        Some(complete)
     }
 
     fn release(&mut self) {
         self.dealt_with = self.open.take().or(self.dealt_with);
+        self.recording = false;
         for channel in &mut self.channels {
-            if *channel == Channel::Held {
+            if *channel == Channel::Arrived {
                 *channel = Channel::Flowing;
             }
         }
@@ -140,122 +177,4 @@ impl Alignment {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use Aligned::{GaveUp, Held, Nothing, Snapshot};
-
-    enum Step {
-        /// A barrier: checkpoint, channel.
-        Barrier(u64, usize),
-        End(usize),
-        Cancel(u64),
-    }
-    use Step::{Barrier as B, Cancel as C, End as E};
-
-    /// Steps, what each leads to, and the channels that are held afterwards.
-    fn check(channels: usize, steps: &[(Step, Aligned, &[usize])]) {
-        let mut alignment = Alignment::new(channels);
-        for (at, (step, expected, held)) in steps.iter().enumerate() {
-            let got = match *step {
-                B(checkpoint, channel) => alignment.barrier(channel, checkpoint),
-                E(channel) => alignment.ended(channel),
-                C(checkpoint) => alignment.cancel(checkpoint),
-            };
-            assert_eq!(got, *expected, "step {at}");
-            let now: Vec<_> = (0..channels).filter(|&c| alignment.is_held(c)).collect();
-            assert_eq!(now, *held, "held after step {at}");
-            assert_eq!(alignment.open().is_some(), !held.is_empty(), "open after step {at}");
-        }
-    }
-
-    fn gave_up(checkpoint: u64) -> Aligned {
-        GaveUp { checkpoint, snapshot: None }
-    }
-
-    /// Flink's `testMultiChannelWithBarriers` and its successors, with our rule for the end of a channel.
-    #[test]
-    fn a_newer_barrier_cancels_the_older_checkpoint_and_an_ended_channel_counts_as_aligned() {
-        check(
-            3,
-            &[
-                (B(1, 1), Held, &[1]),
-                (B(1, 2), Held, &[1, 2]),
-                (B(1, 0), Snapshot(1), &[]),
-                (B(2, 1), Held, &[1]),
-                (B(2, 0), Held, &[0, 1]),
-                (B(3, 2), gave_up(2), &[2]),
-                (B(3, 0), Held, &[0, 2]),
-                (B(4, 1), gave_up(3), &[1]),
-                (E(0), Nothing, &[1]),
-                (B(4, 2), Snapshot(4), &[]),
-            ],
-        );
-    }
-
-    #[test]
-    fn the_end_of_the_last_channel_that_was_waited_for_completes_the_checkpoint() {
-        check(
-            3,
-            &[(B(1, 0), Held, &[0]), (E(1), Nothing, &[0]), (E(2), Snapshot(1), &[]), (E(0), Nothing, &[])],
-        );
-        // A channel that ends while it is held isn't held any more, and still counts.
-        let mut alignment = Alignment::new(2);
-        assert_eq!((alignment.barrier(0, 1), alignment.ended(0)), (Held, Nothing));
-        assert_eq!((alignment.open(), alignment.is_held(0)), (Some(1), false));
-        assert_eq!(alignment.barrier(1, 1), Snapshot(1));
-    }
-
-    #[test]
-    fn one_channel_needs_no_waiting() {
-        check(1, &[(B(1, 0), Snapshot(1), &[]), (B(1, 0), Nothing, &[]), (B(5, 0), Snapshot(5), &[])]);
-    }
-
-    #[test]
-    fn stale_and_repeated_barriers_hold_nothing() {
-        check(
-            2,
-            &[
-                (B(3, 0), Held, &[0]),
-                (B(3, 0), Nothing, &[0]),
-                (B(2, 1), Nothing, &[0]),
-                (B(3, 1), Snapshot(3), &[]),
-                (B(3, 1), Nothing, &[]),
-                (B(2, 0), Nothing, &[]),
-            ],
-        );
-    }
-
-    #[test]
-    fn a_newer_barrier_may_be_complete_at_once() {
-        let mut alignment = Alignment::new(3);
-        let _ = (alignment.barrier(0, 1), alignment.ended(1), alignment.ended(2));
-        // The last two have ended, so 1 was complete with the end of the second.
-        assert_eq!(alignment.open(), None);
-        let mut alignment = Alignment::new(2);
-        assert_eq!(alignment.barrier(0, 1), Held);
-        assert_eq!(alignment.ended(0), Nothing);
-        assert_eq!(alignment.barrier(1, 2), GaveUp { checkpoint: 1, snapshot: Some(2) });
-        assert_eq!(alignment.open(), None);
-    }
-
-    #[test]
-    fn cancellation_releases_and_outlasts_late_barriers() {
-        check(
-            2,
-            &[
-                (C(1), Nothing, &[]),
-                (B(1, 0), Nothing, &[]),
-                (B(2, 0), Held, &[0]),
-                (C(1), Nothing, &[0]),
-                (C(2), gave_up(2), &[]),
-                (B(2, 1), Nothing, &[]),
-                (B(3, 1), Held, &[1]),
-                // One checkpoint is in flight at a time: word of 5 means that 3 is over as well.
-                (C(5), gave_up(3), &[]),
-                (B(4, 0), Nothing, &[]),
-                (B(6, 0), Held, &[0]),
-                (B(6, 1), Snapshot(6), &[]),
-            ],
-        );
-    }
-}
+mod tests;

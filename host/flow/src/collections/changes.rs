@@ -13,7 +13,15 @@ const CHANGE_BYTES: usize = 112;
 /// The bytes of a slice of writes: with values of any size, a slice is written in some milliseconds.
 const WRITES_BYTES_MAX: usize = 4 << 20;
 
-type Layer = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+type Layer = BTreeMap<Vec<u8>, Change>;
+
+#[derive(Debug)]
+struct Change {
+    /// None: nothing stands there any more.
+    value: Option<Vec<u8>>,
+    /// Nothing ever stood there before: no layer below has to be told when it goes again.
+    is_first: bool,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -28,15 +36,35 @@ pub(super) struct Changes {
 impl Changes {
     /// What an address was changed to, if it was.
     pub(super) fn get(&self, address: &[u8]) -> Option<Option<&[u8]>> {
-        self.current.get(address).or_else(|| self.frozen.get(address)).map(Option::as_deref)
+        let change = self.current.get(address).or_else(|| self.frozen.get(address));
+        change.map(|change| change.value.as_deref())
     }
 
     pub(super) fn set(&mut self, address: Vec<u8>, value: Option<Vec<u8>>) {
         let length = address.len();
-        self.current_bytes += bytes_of(length, &value);
-        if let Some(before) = self.current.insert(address, value) {
-            self.current_bytes -= bytes_of(length, &before);
+        match self.current.entry(address) {
+            btree_map::Entry::Vacant(vacant) => {
+                self.current_bytes += bytes_of(length, &value);
+                vacant.insert(Change { value, is_first: false });
+            }
+            btree_map::Entry::Occupied(mut occupied) => {
+                self.current_bytes -= bytes_of(length, &occupied.get().value);
+                if value.is_none() && occupied.get().is_first {
+                    occupied.remove();
+                } else {
+                    self.current_bytes += bytes_of(length, &value);
+                    occupied.get_mut().value = value;
+                }
+            }
         }
+    }
+
+    /// As [`set`](Self::set), at an address where nothing has ever stood.
+    pub(super) fn add(&mut self, address: Vec<u8>, value: Vec<u8>) {
+        let (length, value) = (address.len(), Some(value));
+        self.current_bytes += bytes_of(length, &value);
+        let before = self.current.insert(address, Change { value, is_first: true });
+        assert!(before.is_none(), "an entry was added where one stood");
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -50,7 +78,8 @@ impl Changes {
             self.frozen_bytes = current_bytes;
         } else {
             self.frozen.append(&mut self.current);
-            self.frozen_bytes = self.frozen.iter().map(|(address, v)| bytes_of(address.len(), v)).sum();
+            self.frozen_bytes =
+                self.frozen.iter().map(|(address, c)| bytes_of(address.len(), &c.value)).sum();
         }
     }
 
@@ -80,7 +109,7 @@ impl Changes {
 fn take(layer: &mut Layer, bytes: &mut usize, max: usize) -> Option<Writes> {
     let (mut writes, before) = (Writes::default(), *bytes);
     while writes.list.len() < max && before - *bytes < WRITES_BYTES_MAX {
-        let Some((address, value)) = layer.pop_first() else { break };
+        let Some((address, Change { value, .. })) = layer.pop_first() else { break };
         *bytes -= bytes_of(address.len(), &value);
         writes.set(address, value);
     }
@@ -94,8 +123,8 @@ fn bytes_of(address_length: usize, value: &Option<Vec<u8>>) -> usize {
 /// Changes in a range; those since the last freeze hide the frozen ones.
 #[derive(Debug)]
 pub(super) struct ChangesOf<'a> {
-    current: Peekable<btree_map::Range<'a, Vec<u8>, Option<Vec<u8>>>>,
-    frozen: Peekable<btree_map::Range<'a, Vec<u8>, Option<Vec<u8>>>>,
+    current: Peekable<btree_map::Range<'a, Vec<u8>, Change>>,
+    frozen: Peekable<btree_map::Range<'a, Vec<u8>, Change>>,
 }
 
 impl<'a> Iterator for ChangesOf<'a> {
@@ -111,6 +140,6 @@ impl<'a> Iterator for ChangesOf<'a> {
             (None, _) => self.frozen.next(),
             _ => self.current.next(),
         };
-        next.map(|(address, value)| (address.as_slice(), value.as_deref()))
+        next.map(|(address, change)| (address.as_slice(), change.value.as_deref()))
     }
 }

@@ -130,6 +130,16 @@ impl Collections {
         self.changes.set(address, stored);
     }
 
+    /// Sets the value of an entry that has never been there before: if it is removed again before the next
+    /// [`freeze`](Self::freeze), nothing is left of it that has to be written.
+    ///
+    /// # Panics
+    /// When there is no such collection, its entries expire, or the entry is there.
+    pub fn add(&mut self, place: &Place<'_>, entry: &[u8], value: Vec<u8>) {
+        assert!(self.ttl(place.collection).is_none(), "an entry without the time of its write");
+        self.changes.add(self.address(place, entry), value);
+    }
+
     /// The entries of a key from `first` up to, and without, `end`, or up to its last.
     ///
     /// # Errors

@@ -210,6 +210,37 @@ impl Timers {
         self.fire(fired.into_iter())
     }
 
+    /// As [`due`](Self::due), but with all timers of a key in their turn: for whoever sets or cancels none of them in
+    /// between.
+    pub fn all_due(&mut self, clock: Clock, now: i64, max: usize) -> Due {
+        let mut fired = Vec::new();
+        while fired.len() < max {
+            let first = self.queues[clock as usize].first().filter(|&(at, _)| at <= now);
+            let Some((at, slot)) = first else { break };
+            self.unset(clock, slot);
+            fired.push((at, slot));
+        }
+        self.fire(fired.into_iter())
+    }
+
+    /// The timers of a key that are set on a clock: names and times, in no particular order. `hash` is the key's.
+    pub fn of_key<'a>(
+        &'a self,
+        clock: Clock,
+        hash: u64,
+        key: &'a [u8],
+    ) -> impl Iterator<Item = (&'a str, i64)> {
+        let timers = self.index.of_key(hash, key).filter(move |&slot| self.index.get(slot).clock == clock);
+        timers.filter_map(move |slot| {
+            Some((self.index.get(slot).name(), self.queues[clock as usize].at(&self.index, slot)?))
+        })
+    }
+
+    /// How many timers are set on a clock.
+    pub fn count(&self, clock: Clock) -> usize {
+        self.queues[clock as usize].len()
+    }
+
     /// Takes of each of these keys the first timer that is due at `now`, at most `max` in all. With it a key that
     /// has rows gets its earlier timers before them, even if many others are due. There are no more when it
     /// returns none. A key, given as hash and bytes, may occur more than once.

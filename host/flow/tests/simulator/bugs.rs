@@ -57,12 +57,24 @@ pub(crate) enum Bug {
     NoFence,
     /// A start loads timers twice.
     TimersTwice,
+    /// Rows that come behind a channel's barrier are recorded as in flight too.
+    RecordedBehindBarrier,
+    /// A task acknowledges before it has recorded all that was in flight.
+    AcknowledgedBeforeRecorded,
+    /// A start forgets what was in flight.
+    InFlightForgotten,
+    /// What was in flight stays in the storage when it has been processed.
+    InFlightNotRemoved,
+    /// A start takes signals before it has processed what was in flight.
+    InFlightProcessedLate,
+    /// The last checkpoint doesn't wait for all barriers either.
+    LastOvertaken,
     /// A start with another parallelism loads timers by the old one.
     GroupsMovedWrongly,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Bug; 28] = [
+    pub(crate) const ALL: [Bug; 34] = [
         Bug::NoAlignment,
         Bug::BarrierOvertakesRows,
         Bug::PositionTooFar,
@@ -91,5 +103,11 @@ impl Bug {
         Bug::NoFence,
         Bug::TimersTwice,
         Bug::GroupsMovedWrongly,
+        Bug::RecordedBehindBarrier,
+        Bug::AcknowledgedBeforeRecorded,
+        Bug::InFlightForgotten,
+        Bug::InFlightNotRemoved,
+        Bug::InFlightProcessedLate,
+        Bug::LastOvertaken,
     ];
 }

@@ -42,6 +42,9 @@ pub(crate) struct Counts {
     pub(crate) saved_first: u64,
     pub(crate) barriers_cancelled: u64,
     pub(crate) ends_aligned: u64,
+    pub(crate) overtaken: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) settled: u64,
     pub(crate) not_durable: u64,
     pub(crate) files_shared: u64,
     pub(crate) files_removed: u64,
@@ -55,12 +58,12 @@ impl Counts {
         pairs.for_each(|((_, to), (_, from))| *to += from);
     }
 
-    pub(crate) fn all(&self) -> [(&'static str, u64); 20] {
+    pub(crate) fn all(&self) -> [(&'static str, u64); 23] {
         let mut copy = *self;
         copy.all_mut().map(|(name, count)| (name, *count))
     }
 
-    fn all_mut(&mut self) -> [(&'static str, &mut u64); 20] {
+    fn all_mut(&mut self) -> [(&'static str, &mut u64); 23] {
         [
             ("kills", &mut self.kills),
             ("losses of power", &mut self.power_losses),
@@ -77,6 +80,9 @@ impl Counts {
             ("entries that were saved before they changed", &mut self.saved_first),
             ("alignments that a newer barrier cancelled", &mut self.barriers_cancelled),
             ("alignments with a channel that had ended", &mut self.ends_aligned),
+            ("snapshots that didn't wait for all barriers", &mut self.overtaken),
+            ("rows that were recorded as in flight", &mut self.in_flight),
+            ("rows in flight that a start has processed", &mut self.settled),
             ("manifests whose writing failed", &mut self.not_durable),
             ("files that two checkpoints share", &mut self.files_shared),
             ("files that were removed", &mut self.files_removed),

@@ -25,12 +25,14 @@ pub(crate) struct Inbox {
     ended: usize,
     /// The last checkpoint of which a snapshot was taken, for those who don't align.
     last: u64,
+    /// It waits for barriers so many signals long on average; none: until they have come.
+    patience: Option<u64>,
 }
 
 impl Inbox {
-    pub(crate) fn new(channels: usize) -> Self {
+    pub(crate) fn new(channels: usize, patience: Option<u64>) -> Self {
         let alignment = Alignment::new(channels);
-        Self { alignment, channels: vec![VecDeque::new(); channels], ended: 0, last: 0 }
+        Self { alignment, channels: vec![VecDeque::new(); channels], ended: 0, last: 0, patience }
     }
 
     pub(crate) fn has_room(&self, channel: usize) -> bool {
@@ -53,6 +55,29 @@ impl Inbox {
         let mut order = (0..count).map(|at| (first + at) % count);
         let channel = order.find(|&c| !self.channels[c].is_empty() && !self.alignment.is_held(c))?;
         Some((channel, self.channels[channel].pop_front()?))
+    }
+
+    /// The checkpoint whose snapshot is taken now, though barriers are still to come. Not the last one's: what is
+    /// processed behind it would never be committed.
+    pub(crate) fn overtake(&mut self, last: u64, cx: &mut Context) -> Option<u64> {
+        let may_overtake = |open: &u64| *open != last || cx.has(Bug::LastOvertaken);
+        self.alignment.open().filter(may_overtake).filter(|_| self.alignment.recording().is_none())?;
+        let patience = self.patience?;
+        if !cx.random.one_in(patience) {
+            return None;
+        }
+        cx.counts.overtaken += 1;
+        self.alignment.overtake()
+    }
+
+    /// Whether what comes over a channel now is in flight.
+    pub(crate) fn records(&self, channel: usize, cx: &Context) -> bool {
+        let behind = cx.has(Bug::RecordedBehindBarrier) && self.alignment.recording().is_some();
+        behind || self.alignment.records(channel)
+    }
+
+    pub(crate) fn is_recording(&self, checkpoint: u64) -> bool {
+        self.alignment.recording() == Some(checkpoint)
     }
 
     /// The checkpoint whose snapshot is to be taken now.
@@ -85,6 +110,6 @@ fn snapshot(aligned: Aligned) -> Option<u64> {
     match aligned {
         Aligned::Snapshot(checkpoint) => Some(checkpoint),
         Aligned::GaveUp { snapshot, .. } => snapshot,
-        Aligned::Held | Aligned::Nothing => None,
+        Aligned::Recorded(_) | Aligned::Waiting | Aligned::Nothing => None,
     }
 }

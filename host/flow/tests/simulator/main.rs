@@ -179,4 +179,10 @@ caught! {
     missing_fence_is_caught: NoFence,
     timers_restored_twice_are_caught: TimersTwice,
     groups_moved_wrongly_are_caught: GroupsMovedWrongly,
+    rows_recorded_behind_the_barrier_are_caught: RecordedBehindBarrier,
+    acknowledgement_before_all_is_recorded_is_caught: AcknowledgedBeforeRecorded,
+    rows_in_flight_that_are_forgotten_are_caught: InFlightForgotten,
+    rows_in_flight_that_stay_are_caught: InFlightNotRemoved,
+    last_checkpoint_that_does_not_wait_is_caught: LastOvertaken,
+    rows_in_flight_behind_new_signals_are_caught: InFlightProcessedLate,
 }

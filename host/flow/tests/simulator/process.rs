@@ -60,6 +60,8 @@ pub(crate) struct Process {
     collector: Collector,
     /// Files that this process knows to be whole and durable.
     known: BTreeSet<String>,
+    /// The last checkpoint, once it is triggered.
+    last: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +117,7 @@ impl Process {
             ),
             known: from.files.iter().cloned().collect(),
             storage,
+            last: 0,
         };
         process.open_tasks(before, cx);
         for number in 0..pipeline.rows.len() {
@@ -133,18 +136,20 @@ impl Process {
         process
     }
 
-    fn open_tasks(&mut self, before: u32, cx: &Context) {
+    fn open_tasks(&mut self, before: u32, cx: &mut Context) {
+        let patience = [None, Some(1), Some(8)][cx.random.index(3)];
         for (stage, &tasks) in self.parallelism.iter().enumerate() {
             let channels = if stage == 0 { self.pipeline.rows.len() } else { self.parallelism[0] };
             for number in 0..tasks as u32 {
                 let groups = owned(number, tasks as u32);
-                let mut task = Task::new(stage as u16 + 1, groups.clone(), channels);
+                let mut task = Task::new(stage as u16 + 1, groups.clone(), channels, patience);
                 let moved = match cx.bug {
                     Some(Bug::GroupsMovedWrongly) if number < before => owned(number, before),
                     Some(Bug::GroupsMovedWrongly) => 0..0,
                     _ => groups,
                 };
                 task.load_timers(moved, if cx.has(Bug::TimersTwice) { 2 } else { 1 }, &self.storage);
+                task.load_remains(&self.storage, cx);
                 self.tasks.push(task);
             }
         }
@@ -191,20 +196,38 @@ impl Process {
         if !self.has_room(self.sources.len() + number) {
             return;
         }
+        let participant = self.sources.len() + number;
         let task = &mut self.tasks[number];
+        let first = !cx.has(Bug::InFlightProcessedLate) || cx.random.one_in(2);
+        if first && let Some(signals) = task.settle(&self.storage, cx) {
+            self.send(participant, signals, cx);
+            return;
+        }
+        if let Some(checkpoint) = task.inbox.overtake(self.last, cx) {
+            task.freeze(checkpoint, &self.storage, cx);
+            cx.note(self.run, || {
+                format!("task {number} takes its snapshot of {checkpoint}, and waits no longer")
+            });
+            self.send(participant, vec![Signal::Barrier(checkpoint)], cx);
+            return;
+        }
         let Some((channel, signal)) = task.inbox.take(cx) else { return };
         let (mut signals, snapshot) = match signal {
-            Signal::Row(row) => (task.row(&row, &self.storage, cx), None),
+            Signal::Row(row) => {
+                if task.inbox.records(channel, cx) {
+                    task.record(&row, &self.storage, cx);
+                }
+                (task.row(&row, &self.storage, cx), None)
+            }
             Signal::Watermark(w) => (task.watermark(channel, w, &self.storage, cx), None),
             Signal::Barrier(checkpoint) => (Vec::new(), task.inbox.barrier(channel, checkpoint, cx)),
             Signal::End => (Vec::new(), task.inbox.ended(channel, cx)),
         };
         if let Some(checkpoint) = snapshot {
-            task.freeze(checkpoint);
+            task.freeze(checkpoint, &self.storage, cx);
             signals.push(Signal::Barrier(checkpoint));
             cx.note(self.run, || format!("task {number} takes its snapshot of {checkpoint}"));
         }
-        let participant = self.sources.len() + number;
         self.send(participant, signals, cx);
         if let (Some(checkpoint), true) = (snapshot, cx.has(Bug::AcknowledgedBeforeDrain)) {
             self.acknowledge(checkpoint, participant, Payload::Nothing, cx);
@@ -349,6 +372,7 @@ impl Process {
             match action {
                 Action::Trigger { checkpoint, last, .. } => {
                     self.acknowledged.clear();
+                    self.last = if last { checkpoint } else { self.last };
                     let all =
                         (0..self.sources.len()).map(|source| Notice::Trigger { checkpoint, last, source });
                     self.notices.extend(all);

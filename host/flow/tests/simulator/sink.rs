@@ -33,7 +33,7 @@ struct Closing {
 impl Sink {
     pub(crate) fn new(run: u64, number: usize, channels: usize) -> Self {
         Self {
-            inbox: Inbox::new(channels),
+            inbox: Inbox::new(channels, None),
             run,
             number,
             parts: StagedParts::default(),

@@ -1,6 +1,6 @@
 //! A task of one of the stages: its part of the state under a cache, frozen at barriers and written behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use tidemill_flow::storage::{Addresses, InMemory, Storage, Write, Writes};
@@ -28,6 +28,10 @@ pub(crate) struct Task {
     open: Option<u64>,
     /// The checkpoint whose frozen entries are being written.
     draining: Option<u64>,
+    /// How many rows in flight the storage has of the last checkpoint.
+    recorded: u64,
+    /// What was in flight at the checkpoint that was restored, and hasn't been processed.
+    remains: VecDeque<Row>,
 }
 
 #[derive(Clone, Debug)]
@@ -41,9 +45,9 @@ struct Cached {
 const FIRST: u16 = 1;
 
 impl Task {
-    pub(crate) fn new(stage: u16, owned: Range<u32>, channels: usize) -> Self {
+    pub(crate) fn new(stage: u16, owned: Range<u32>, channels: usize, patience: Option<u64>) -> Self {
         Self {
-            inbox: Inbox::new(channels),
+            inbox: Inbox::new(channels, patience),
             addresses: Addresses { operator: stage },
             owned,
             combiner: Combiner::new(channels),
@@ -51,7 +55,57 @@ impl Task {
             timers: BTreeMap::new(),
             open: None,
             draining: None,
+            recorded: 0,
+            remains: VecDeque::new(),
         }
+    }
+
+    /// Loads what was in flight to the task's key groups.
+    pub(crate) fn load_remains(&mut self, storage: &InMemory, cx: &Context) {
+        if cx.has(Bug::InFlightForgotten) {
+            return;
+        }
+        let (from, end) = self.in_flight();
+        let mut found = storage.scan(&from, &end, usize::MAX).expect("memory");
+        found.sort_by_key(|(address, _)| self.addresses.read_in_flight(address).expect("a row in flight").1);
+        self.remains = found.iter().map(|(_, row)| Row::read(row).expect("a row")).collect();
+        self.recorded = self.remains.len() as u64;
+    }
+
+    /// The next row that was in flight, before anything else.
+    pub(crate) fn settle(&mut self, storage: &InMemory, cx: &mut Context) -> Option<Vec<Signal>> {
+        let row = self.remains.pop_front()?;
+        cx.counts.settled += 1;
+        let signals = self.row(&row, storage, cx);
+        if self.remains.is_empty() {
+            self.clear(storage, cx);
+        }
+        Some(signals)
+    }
+
+    /// Puts a row that is in flight beside the state.
+    pub(crate) fn record(&mut self, row: &Row, storage: &InMemory, cx: &mut Context) {
+        cx.counts.in_flight += 1;
+        let key = if self.addresses.operator == FIRST { row.key } else { Pipeline::second_key(row) };
+        let mut bytes = Vec::new();
+        row.write(&mut bytes);
+        let mut writes = Writes::default();
+        writes.set(self.addresses.in_flight(group(key), self.recorded), Some(bytes));
+        storage.write(writes).expect("memory");
+        self.recorded += 1;
+    }
+
+    /// Removes what was in flight at an earlier checkpoint.
+    fn clear(&mut self, storage: &InMemory, cx: &Context) {
+        if std::mem::take(&mut self.recorded) > 0 && !cx.has(Bug::InFlightNotRemoved) {
+            let (from, end) = self.in_flight();
+            storage.write(Writes { list: vec![Write::DeleteRange(from, end)] }).expect("memory");
+        }
+    }
+
+    fn in_flight(&self) -> (Vec<u8>, Vec<u8>) {
+        let begin = |group| self.addresses.in_flight_of_group(group);
+        (begin(self.owned.start), begin(self.owned.end))
     }
 
     /// Loads the timers of these key groups.
@@ -81,7 +135,7 @@ impl Task {
         storage: &InMemory,
         cx: &mut Context,
     ) -> Vec<Signal> {
-        let Some(Progress::Watermark(watermark)) = self.combiner.advance(channel, watermark) else {
+        let [Progress::Watermark(watermark)] = self.combiner.advance(channel, watermark)[..] else {
             return Vec::new();
         };
         let mut out = Vec::new();
@@ -104,7 +158,8 @@ impl Task {
     }
 
     /// A new epoch begins. In the host this is one step, however many entries there are.
-    pub(crate) fn freeze(&mut self, checkpoint: u64) {
+    pub(crate) fn freeze(&mut self, checkpoint: u64, storage: &InMemory, cx: &Context) {
+        self.clear(storage, cx);
         for cached in self.cache.values_mut() {
             cached.frozen = cached.dirty;
         }
@@ -122,7 +177,8 @@ impl Task {
         }
         let done = frozen.next().is_none();
         storage.write(writes).expect("memory");
-        if !done {
+        let is_recording = self.inbox.is_recording(checkpoint) && !cx.has(Bug::AcknowledgedBeforeRecorded);
+        if !done || is_recording {
             return None;
         }
         self.draining = None;

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use tidemill_checkpoint::{Collection, Counts, Field, Kind, Manifest, Operator, Partition, Position, Sink};
+use tidemill_checkpoint::{
+    Collection, Counts, Field, InFlight, Kind, Manifest, Operator, Partition, Position, Sink,
+};
 
 use super::{size, time};
 use crate::cli::summary::grouped;
@@ -32,6 +34,9 @@ fn write(to: &mut String, manifest: &Manifest) -> std::fmt::Result {
     writeln!(to, "  made        {made}, within {took} ms")?;
     writeln!(to, "  keys        {key_hash}; {key_groups} key groups")?;
     writeln!(to, "  format      {}", manifest.format)?;
+    if manifest.is_unaligned() {
+        writeln!(to, "  unaligned   {} rows in flight", grouped(manifest.rows_in_flight()))?;
+    }
 
     for source in &manifest.sources {
         writeln!(to, "\nsource {}", source.id)?;
@@ -50,11 +55,17 @@ fn write(to: &mut String, manifest: &Manifest) -> std::fmt::Result {
     for file in files {
         writeln!(to, "  {:width$}  {:>10}  sha256 {}", file.name.as_str(), size(file.bytes), file.sha256)?;
     }
-    for Sink { id, destination, parts } in &manifest.sinks {
+    for Sink { id, destination, parts, repeatable } in &manifest.sinks {
         writeln!(to, "\nsink {id}, to {destination}")?;
         for part in parts {
             let (bytes, rows) = (size(part.bytes), grouped(part.rows));
             writeln!(to, "  {} becomes {}: {rows} rows, {bytes}", part.staged, part.becomes)?;
+        }
+        for (partition, offsets) in repeatable.iter().flat_map(|r| r.partitions.iter().enumerate()) {
+            let before: u64 = offsets.before.iter().map(|(first, end)| end.saturating_sub(*first)).sum();
+            let before = if before > 0 { format!(", and {} before", grouped(before)) } else { String::new() };
+            let from = grouped(offsets.from);
+            writeln!(to, "  partition {partition}: rows from offset {from} on come again{before}")?;
         }
     }
     let counters = &manifest.counters;
@@ -88,6 +99,9 @@ fn write_operator(to: &mut String, operator: &Operator) -> std::fmt::Result {
         let Collection { number, name, entry, value, expires_by } = collection;
         let expires = expires_by.as_ref().map_or_else(String::new, |clock| format!(", expires by {clock}"));
         writeln!(to, "  collection  {number}, {name}: {entry} to {value}{expires}")?;
+    }
+    if let Some(InFlight { rows, fields: of }) = &operator.in_flight {
+        writeln!(to, "  in flight   {} rows: {}", grouped(*rows), fields(of))?;
     }
     for range in &operator.watermarks {
         let (first, last) = (range.first, range.end.saturating_sub(1));
@@ -154,6 +168,7 @@ pub(super) mod tests {
         let mut value = json!(manifest(12, 3, Vec::new()));
         let digest = "ab".repeat(32);
         value["kind"] = json!("finished");
+        value["format"] = json!(2);
         value["savepoint"] = json!("kept");
         value["sources"] = json!([{ "id": "clicks", "partitions": [
             { "name": "a.json", "watermark": 1_700_000_000_000_u64, "ended": true,
@@ -164,6 +179,7 @@ pub(super) mod tests {
             "key": [{ "name": "page", "type": "text", "nullable": true }], "windows": "tumbling, 1m", "parallelism": 2,
             "state": [{ "version": 1, "fields": [{ "name": "n", "type": "integer" }] }],
             "collections": [{ "number": 0, "name": "seen", "entry": "text", "value": "boolean", "expires_by": "event-time" }],
+            "in_flight": { "rows": 1_234, "fields": [{ "name": "page", "type": "text", "nullable": true }] },
             "watermarks": [{ "first": 0, "end": 720, "watermark": i64::MAX }] }]);
         value["state"]["files"] =
             json!([{ "name": "000012.sst", "sha256": digest, "bytes": 4_096, "immutable": true }]);
@@ -180,7 +196,8 @@ pub(super) mod tests {
   kind        finished: the input ended
   made        2023-11-14T22:13:20Z, within 1,012 ms
   keys        xxh3-64, seed 0; 720 key groups
-  format      1
+  format      2
+  unaligned   1,234 rows in flight
 
 source clicks
   a.json: read up to byte 1,048,576, line 9,000, watermark 2023-11-14T22:13:20Z, ended
@@ -192,6 +209,7 @@ operator count, number 1, aggregate-operator, parallelism 2
   windows     tumbling, 1m
   state       version 1: n: integer
   collection  0, seen: text to boolean, expires by event-time
+  in flight   1,234 rows: page: text?
   key groups  0 to 719: watermark at the end of time
 
 state, rocksdb: 1 file, 4.0 kB

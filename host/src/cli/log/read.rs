@@ -12,6 +12,7 @@ use tidemill_log::{Log, Reader, Record};
 
 use super::super::exit::Exit;
 use super::exit;
+use tidemill::sink::row_id;
 
 const BATCH_RECORDS: usize = 4_096;
 const BATCH_BYTES: usize = 1 << 20;
@@ -96,7 +97,13 @@ fn as_json(partition: u32, offset: u64, record: &Record<'_>) -> Value {
     object.insert("partition".to_owned(), partition.into());
     object.insert("offset".to_owned(), offset.into());
     object.insert("timestamp_ms".to_owned(), record.timestamp_ms.into());
-    for (name, bytes) in [("key", record.key), ("id", record.id), ("value", Some(record.value))] {
+    // The id of a pipeline's row is no text, and people compare it with others as hex.
+    let row_id = record.id.and_then(row_id);
+    if let Some(id) = row_id {
+        object.insert("row_id".to_owned(), format!("{id:032x}").into());
+    }
+    let id = record.id.filter(|_| row_id.is_none());
+    for (name, bytes) in [("key", record.key), ("id", id), ("value", Some(record.value))] {
         let Some(bytes) = bytes else { continue };
         match std::str::from_utf8(bytes) {
             Ok(text) => object.insert(name.to_owned(), text.into()),
@@ -123,6 +130,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_id_of_a_row_is_printed_as_hex() {
+        let id: Vec<u8> = [1; 1].into_iter().chain(0xf0..=0xff).collect();
+        let record = Record { id: Some(&id), value: b"v", ..Record::default() };
+        let expected = json!({
+            "partition": 0, "offset": 0, "timestamp_ms": 0, "value": "v",
+            "row_id": "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff"
+        });
+        assert_eq!(as_json(0, 0, &record), expected);
+    }
 
     #[test]
     fn bytes_that_are_no_text_are_printed_as_base64() {

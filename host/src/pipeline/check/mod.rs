@@ -22,6 +22,8 @@ use crate::plugin::{Description, INSTANCES_MAX, Plugin, TIME_FIELD, World};
 
 const WINDOW_START: &str = "window_start";
 const WINDOW_END: &str = "window_end";
+const WINDOW_FIRING: &str = "window_firing";
+const WINDOW_TIMING: &str = "window_timing";
 
 /// Checks a pipeline against its components and makes the plan. `plugins` are the operators' components, in the
 /// order of the file; relative paths are relative to `base`.
@@ -66,9 +68,10 @@ impl<'a> Component<'a> {
         values.chain(self.description.collections.iter().map(|c| c.name.as_str())).collect()
     }
 
-    /// The fields of the rows that it reads, without their time.
-    fn reads(&self) -> impl Iterator<Item = &'a Field> {
-        self.description.inputs[0].fields().iter().filter(|f| f.name != TIME_FIELD)
+    /// The fields of the rows that it reads of an input, without their time.
+    fn reads(&self, input: usize) -> impl Iterator<Item = &'a Field> + use<'a> {
+        let input = self.description.inputs.get(input);
+        input.into_iter().flat_map(|schema| schema.fields()).filter(|f| f.name != TIME_FIELD)
     }
 }
 
@@ -82,14 +85,20 @@ impl Checker<'_> {
             return None;
         }
         let (edges, inputs) = self.edges(&demands, true);
-        let reads = self.check_reads(&inputs, &demands);
+        let reads = self.check_reads(&edges, &inputs, &demands);
         let sinks = self.sink_schemas(&edges, &inputs, &demands);
         if !self.problems.is_empty() {
             return None;
         }
-        let wanted = self.wanted(&edges, &sinks);
+        let wanted = self.wanted(&edges, &inputs, &sinks, &demands);
         let operator_plan = |(at, plugin): (usize, &Plugin)| {
-            let columns = self.columns(at, &inputs[at], &edges.operators[at], &demands, &wanted);
+            let columns = self.columns(
+                at,
+                (&inputs[at], edges.rights[at].as_ref()),
+                &edges.operators[at],
+                &demands,
+                &wanted,
+            );
             self.operator(at, plugin, columns, &reads[at])
         };
         let operator_plans: Vec<OperatorPlan> = plugins.iter().enumerate().map(operator_plan).collect();

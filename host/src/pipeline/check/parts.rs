@@ -2,27 +2,39 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use tidemill_flow::join::{On, Spec};
 use tidemill_flow::schema::{Field, Schema};
+use tidemill_flow::window::Windows;
 
 use super::edges::Edges;
 use super::sinks::writes;
-use super::{Checker, WINDOW_START};
+use super::{Checker, WINDOW_END, WINDOW_FIRING, WINDOW_START, WINDOW_TIMING};
 use crate::formats::{CsvOptions, Demand, Format, TimestampUnit};
+use crate::log::Feeds;
 use crate::log::nexmark;
 use crate::pipeline::declaration::{
-    Decoding, FormatDecl, Pace, SourceKind, Spanned, TimestampDecl, Ttl, Upstream,
+    Decoding, EventTime, FormatDecl, JoinOn, Operator, Pace, SourceKind, Spanned, TimestampDecl, Ttl,
+    Upstream,
 };
 use crate::pipeline::fields::{Demands, Offered};
 use crate::pipeline::plan::{
-    EventTimePlan, OperatorKind, OperatorPlan, Origin, Read, SourceInput, SourcePlan, TtlPlan,
+    AlignPlan, EventTimePlan, InputPlan, JoinPlan, OperatorKind, OperatorPlan, Origin, Read, SourceInput,
+    SourcePlan, TtlPlan,
 };
-use crate::pipeline::stages::{expand, is_pipe, late_by_field};
-use crate::plugin::{Limits, Output, Plugin, TIME_FIELD, World};
+use crate::pipeline::stages::{either, expand, is_pipe, late_by_field};
+use crate::plugin::{Description, Limits, Output, Plugin, TIME_FIELD, World};
 
 impl Checker<'_> {
     /// Which fields are read, at each source and operator: backwards from the sinks.
-    pub(super) fn wanted(&self, edges: &Edges, sinks: &[Schema]) -> Wanted {
+    pub(super) fn wanted(
+        &self,
+        edges: &Edges,
+        inputs: &[Offered],
+        sinks: &[Schema],
+        demands: &Demands,
+    ) -> Wanted {
         let count = self.components.len();
         let none = |n: usize| (0..n).map(|_| BTreeSet::new()).collect::<Vec<_>>();
         let mut wanted = Wanted {
@@ -30,17 +42,30 @@ impl Checker<'_> {
             operators: none(count),
             late: none(count),
             inputs: none(count),
+            rights: none(count),
         };
         for (sink, schema) in self.declaration.sinks.iter().zip(sinks) {
             wanted.at(sink.input.value).extend(schema.fields().iter().map(|f| f.name.clone()));
         }
         for &at in self.declaration.order.iter().rev() {
             let (operator, component) = (&self.declaration.operators[at], &self.components[at]);
-            let mut names: BTreeSet<String> = component.reads().map(|f| f.name.clone()).collect();
+            let mut names: BTreeSet<String> = component.reads(0).map(|f| f.name.clone()).collect();
             names.extend(operator.key.iter().map(|k| k.value.clone()));
             if !matches!(component.description.output, Output::Replaced(_)) {
                 let returned = component.description.output.returned();
                 names.extend(wanted.operators[at].iter().filter(|n| returned.field(n).is_none()).cloned());
+            }
+            if let Some(right) = &edges.rights[at] {
+                let mut others: BTreeSet<String> = component.reads(1).map(|f| f.name.clone()).collect();
+                others
+                    .extend(operator.right_key.iter().chain(operator.delete_when()).map(|k| k.value.clone()));
+                let left = inputs[at].all(demands);
+                names.retain(|name| left.field(name).is_some());
+                late_of_sides(&left, &right.all(demands), &wanted.late[at], &mut names, &mut others);
+                wanted.at(operator.inputs[0].value).extend(names.iter().cloned());
+                wanted.at(operator.inputs[1].value).extend(others.iter().cloned());
+                (wanted.inputs[at], wanted.rights[at]) = (names, others);
+                continue;
             }
             let late = late_by_field().name;
             names.extend(wanted.late[at].iter().filter(|n| **n != late).cloned());
@@ -56,7 +81,7 @@ impl Checker<'_> {
     pub(super) fn columns(
         &self,
         at: usize,
-        input: &Offered,
+        (input, right): (&Offered, Option<&Offered>),
         output: &Offered,
         demands: &Demands,
         wanted: &Wanted,
@@ -69,22 +94,47 @@ impl Checker<'_> {
         let returned = component.description.output.returned();
         let key = || operator.key.iter().map(|k| column(&k.value)).collect();
         let kind = match component.world {
-            World::Aggregate => OperatorKind::Aggregate { key: key(), windows: operator.windows() },
+            World::Aggregate | World::Window => match operator.plain_windows() {
+                Some(windows) if component.world == World::Aggregate => {
+                    OperatorKind::Aggregate { key: key(), windows }
+                }
+                _ => OperatorKind::Windowed {
+                    key: key(),
+                    definition: operator.definition(),
+                    has_times: self.timeless(&operator.inputs).is_none(),
+                },
+            },
             World::Process => {
                 OperatorKind::Process { key: key(), ttl: operator.ttl.iter().map(ttl).collect() }
             }
-            World::Transform | World::Window | World::Join => OperatorKind::Transform,
+            World::Join => {
+                let right = restrict(right.expect("a join has two inputs"), demands, &wanted.rights[at]);
+                OperatorKind::Join(Box::new(join(operator, component.description, key(), right)))
+            }
+            World::Transform => OperatorKind::Transform,
         };
         let origin = |name: &str| match (&kind, returned.index_of(name)) {
             (_, Some(at)) => Origin::Returned(at),
             (OperatorKind::Transform, None) => Origin::Input(column(name)),
-            (OperatorKind::Aggregate { .. } | OperatorKind::Process { .. }, None) => {
+            (OperatorKind::Join(join), None) => {
+                let is_window = matches!(join.spec.on, On::Window(_));
                 match (operator.key.iter().position(|k| k.value == name), name) {
                     (Some(at), _) => Origin::Key(at),
-                    (None, WINDOW_START) => Origin::WindowStart,
-                    (None, _) => Origin::WindowEnd,
+                    (None, WINDOW_START) if is_window => Origin::WindowStart,
+                    (None, WINDOW_END) if is_window => Origin::WindowEnd,
+                    (None, _) => Origin::Input(column(name)),
                 }
             }
+            (
+                OperatorKind::Aggregate { .. } | OperatorKind::Windowed { .. } | OperatorKind::Process { .. },
+                None,
+            ) => match (operator.key.iter().position(|k| k.value == name), name) {
+                (Some(at), _) => Origin::Key(at),
+                (None, WINDOW_START) => Origin::WindowStart,
+                (None, WINDOW_FIRING) => Origin::WindowFiring,
+                (None, WINDOW_TIMING) => Origin::WindowTiming,
+                (None, _) => Origin::WindowEnd,
+            },
         };
         let emitted = restrict(output, demands, &wanted.operators[at]);
         let emits = emitted.fields().iter().map(|f| (f.clone(), origin(&f.name))).collect();
@@ -97,10 +147,14 @@ impl Checker<'_> {
         at: usize,
         plugin: &Plugin,
         columns: Columns,
-        nulls: &BTreeSet<String>,
+        [nulls, right_nulls]: &[BTreeSet<String>; 2],
     ) -> OperatorPlan {
         let operator = &self.declaration.operators[at];
-        let Columns { input, reads, kind, emits } = columns;
+        let Columns { input, reads, mut kind, emits } = columns;
+        if let OperatorKind::Join(join) = &mut kind {
+            let column = |name: &String| join.right.schema.index_of(name).expect("it is read");
+            join.right.reject_nulls = right_nulls.iter().map(column).collect();
+        }
         OperatorPlan {
             id: operator.id.value.clone(),
             plugin: plugin.clone(),
@@ -128,14 +182,14 @@ impl Checker<'_> {
         for (at, source) in self.declaration.sources.iter().enumerate() {
             let mut names = wanted[at].clone();
             let time = source.kind.decoding().and_then(|d| d.event_time.as_ref());
-            if let Some(time) = time {
-                let known = edges.sources[at].find(&time.field.value, demands);
+            for field in time.iter().flat_map(|t| t.fields()) {
+                let known = edges.sources[at].find(&field.value, demands);
                 if let Err(reason) = known {
-                    let message = self.unreadable(&time.field.value, "event_time", reason);
-                    self.problems.report(&time.field, message);
+                    let message = self.unreadable(&field.value, "event_time", reason);
+                    self.problems.report(field, message);
                     return None;
                 }
-                names.insert(time.field.value.clone());
+                names.insert(field.value.clone());
             }
             let schema = restrict(&edges.sources[at], demands, &names);
             let demanded = |d: &Decoding| schema.fields().iter().map(|f| demand(f, d)).collect::<Vec<_>>();
@@ -156,6 +210,11 @@ impl Checker<'_> {
                     from: *from,
                     until_end: *until_end,
                 },
+                SourceKind::Told { decoding, partitions_count, makes_watermarks } => SourceInput::Told {
+                    feeds: Arc::new(Feeds::new(partitions_count.get())),
+                    demands: demanded(decoding),
+                    makes_watermarks: *makes_watermarks,
+                },
                 SourceKind::Nexmark(n) => SourceInput::Nexmark {
                     options: nexmark::Options {
                         seed: n.seed,
@@ -167,11 +226,25 @@ impl Checker<'_> {
                     paced: n.pace == Pace::EventTime,
                 },
             };
-            let event_time = time.map(|t| EventTimePlan {
-                column: schema.index_of(&t.field.value).expect("inserted above"),
-                out_of_orderness_ms: t.out_of_orderness_ms,
+            let column = |name: &Spanned<String>| schema.index_of(&name.value).expect("inserted above");
+            let event_time = time.map(|t| match t {
+                EventTime::Field { field, out_of_orderness_ms } => {
+                    EventTimePlan::Field { column: column(field), out_of_orderness_ms: *out_of_orderness_ms }
+                }
+                EventTime::Punctuated { field, watermark_field } => {
+                    EventTimePlan::Punctuated { column: column(field), watermark: column(watermark_field) }
+                }
+                EventTime::Arrival => EventTimePlan::Arrival,
             });
-            plans.push(SourcePlan { id: source.id.value.clone(), input, schema, event_time });
+            let align = source.align.as_ref();
+            plans.push(SourcePlan {
+                id: source.id.value.clone(),
+                input,
+                schema,
+                event_time,
+                idle_after_ms: source.idle_after_ms.map(i64::unsigned_abs),
+                align: align.map(|a| AlignPlan { group: a.group.clone(), max_drift_ms: a.max_drift_ms }),
+            });
         }
         Some(plans)
     }
@@ -229,6 +302,8 @@ pub(super) struct Wanted {
     operators: Vec<BTreeSet<String>>,
     late: Vec<BTreeSet<String>>,
     inputs: Vec<BTreeSet<String>>,
+    /// Of the second inputs of joins.
+    rights: Vec<BTreeSet<String>>,
 }
 
 impl Wanted {
@@ -237,6 +312,52 @@ impl Wanted {
             Upstream::Source(s) => &mut self.sources[s],
             Upstream::Operator(o) => &mut self.operators[o],
             Upstream::Late(o) => &mut self.late[o],
+        }
+    }
+}
+
+/// What a join does; `right` are the fields of its second input.
+fn join(operator: &Operator, description: &Description, left_key: Vec<usize>, right: Schema) -> JoinPlan {
+    let declared = &operator.join.as_ref().expect("checked with its use").value;
+    let column = |name: &str| right.index_of(name).expect("wanted of the input");
+    let on = match &declared.on {
+        // What isn't plain was refused with its use.
+        JoinOn::Window => On::Window(operator.plain_windows().unwrap_or(Windows::Global)),
+        JoinOn::Interval { lower_ms, upper_ms } => On::Interval { lower_ms: *lower_ms, upper_ms: *upper_ms },
+        JoinOn::Table { grace_ms, versions_ms, delete_when } => On::Table {
+            grace_ms: *grace_ms,
+            versions_ms: *versions_ms,
+            delete_when: delete_when.as_ref().map(|field| column(&field.value)),
+        },
+    };
+    let read = |f: &Field| if f.name == TIME_FIELD { Read::Time } else { Read::Column(column(&f.name)) };
+    JoinPlan {
+        spec: Spec { kind: declared.kind, on },
+        left_key,
+        right_key: operator.right_key.iter().map(|k| column(&k.value)).collect(),
+        right: InputPlan {
+            reads: description.inputs[1].fields().iter().map(read).collect(),
+            reject_nulls: Vec::new(),
+            schema: right,
+        },
+    }
+}
+
+/// Adds the fields of both sides that somebody reads of a join's late rows.
+fn late_of_sides(
+    left: &Schema,
+    right: &Schema,
+    wanted: &BTreeSet<String>,
+    of_left: &mut BTreeSet<String>,
+    of_right: &mut BTreeSet<String>,
+) {
+    of_left.extend(wanted.iter().filter(|name| left.field(name).is_some()).cloned());
+    let (_, names) = either(left, right);
+    for (field, name) in right.fields().iter().zip(&names).filter(|(_, name)| wanted.contains(*name)) {
+        of_right.insert(field.name.clone());
+        if *name != field.name {
+            // It has its name because of the other's.
+            of_left.insert(field.name.clone());
         }
     }
 }
@@ -256,14 +377,21 @@ pub(super) fn declared(decoding: &Decoding) -> Schema {
         name: f.name.value.clone(),
         field_type: f.field_type,
         // A row without event time is rejected at the source.
-        nullable: f.nullable && decoding.event_time.as_ref().is_none_or(|t| t.field.value != f.name.value),
+        nullable: f.nullable && !is_event_time(&f.name.value, decoding),
     });
     Schema::new(fields.collect()).expect("the file's keys are unique")
 }
 
+fn is_event_time(name: &str, decoding: &Decoding) -> bool {
+    decoding.event_time.as_ref().and_then(EventTime::field).is_some_and(|field| field.value == name)
+}
+
 fn demand(field: &Field, decoding: &Decoding) -> Demand {
-    let is_time = decoding.event_time.as_ref().is_some_and(|t| t.field.value == field.name);
-    let field = Field { nullable: field.nullable && !is_time, ..field.clone() };
+    let is_time = is_event_time(&field.name, decoding);
+    // A record that says how far time has come, and only that, is no row, but isn't malformed either.
+    let says_time = matches!(decoding.event_time, Some(EventTime::Punctuated { .. }));
+    let nullable = if is_time { says_time } else { field.nullable };
+    let field = Field { nullable, ..field.clone() };
     match decoding.fields.iter().find(|f| f.name.value == field.name) {
         Some(declared) => Demand {
             field,

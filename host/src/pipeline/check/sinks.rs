@@ -10,9 +10,10 @@ use super::edges::no_key;
 use super::log::existing_partitions;
 use super::parts::{format, unit};
 use crate::formats::Encoder;
-use crate::pipeline::declaration::{self, Delivery, Sink, SinkKind, Spanned};
+use crate::pipeline::declaration::{self, Delivery, Sink, SinkKind, Spanned, Upstream};
 use crate::pipeline::numbered::checkpoint_of;
 use crate::pipeline::plan::{SinkOutput, SinkPlan, SourceInput, SourcePlan};
+use crate::plugin::World;
 
 impl Checker<'_> {
     /// The plans of the sinks, which write these fields.
@@ -27,10 +28,11 @@ impl Checker<'_> {
         let output = match &sink.kind {
             SinkKind::Files { path } => SinkOutput::File(base.join(&path.value)),
             SinkKind::Stdout => SinkOutput::Stdout,
+            SinkKind::Memory => SinkOutput::Memory,
             SinkKind::Log { path, partitions_count, key } => {
                 let partitions = u32::try_from(partitions_count.get()).expect("at most 720");
                 let (folder, key) = (base.join(&path.value), self.sink_key(key, &schema));
-                self.check_log(sink, path, &folder, partitions);
+                self.check_log(path, &folder, partitions);
                 SinkOutput::Log { path: folder, partitions, key: key? }
             }
         };
@@ -44,13 +46,8 @@ impl Checker<'_> {
         })
     }
 
-    /// Refuses what can't be done with a log yet, or with the one that is there.
-    fn check_log(&self, sink: &Sink, path: &Spanned<PathBuf>, folder: &Path, partitions: u32) {
-        if sink.delivery == Delivery::Idempotent {
-            let message = "rows have no ids yet by which a log could recognize them, so \"idempotent\" can't be kept; write \
-                           \"exactly-once\" or \"at-least-once\"";
-            self.problems.report(&sink.id, message);
-        }
+    /// Refuses what can't be done with the log that is there.
+    fn check_log(&self, path: &Spanned<PathBuf>, folder: &Path, partitions: u32) {
         if let Some(found) = existing_partitions(folder).filter(|found| *found != partitions) {
             let message = format!(
                 "the log {} has {found} partitions, which can't be changed, and the sink asks for {partitions}; write \
@@ -89,6 +86,16 @@ impl Checker<'_> {
             if let Err(error) = Encoder::new(&sink.format, &sink.schema) {
                 self.problems.report(&declared.id, error.to_string());
             }
+            if sink.delivery == Delivery::Idempotent
+                && let Some(before) = self.without_ids(declared.input.value)
+            {
+                let message = format!(
+                    "what operator `{before}` makes has no ids by which it could be recognized when it comes again: neither \
+                     pairs have them, nor results of windows that are sessions, take late rows or fire more than once; write \
+                     `delivery = \"exactly-once\"`, or \"at-least-once\""
+                );
+                self.problems.report(&declared.input, message);
+            }
             let (SinkOutput::File(path) | SinkOutput::Log { path, .. }) = &sink.output else { continue };
             for source in sources {
                 let is_read = match (&source.input, &sink.output) {
@@ -102,6 +109,19 @@ impl Checker<'_> {
                     let message = format!("writes {}, which source `{}` reads", path.display(), source.id);
                     self.problems.report(&declared.id, message);
                 }
+            }
+        }
+    }
+
+    /// The operator that rows come from whose results have no ids, with none in between that makes them anew.
+    fn without_ids(&self, from: Upstream) -> Option<&str> {
+        let Upstream::Operator(at) = from else { return None };
+        let operator = &self.declaration.operators[at];
+        match self.components[at].world {
+            World::Aggregate if operator.plain_windows().is_some() => None,
+            World::Aggregate | World::Window | World::Join => Some(&operator.id.value),
+            World::Transform | World::Process => {
+                operator.inputs.iter().find_map(|input| self.without_ids(input.value))
             }
         }
     }

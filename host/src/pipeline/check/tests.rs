@@ -10,7 +10,7 @@ use crate::pipeline::declaration::{self, Clock, SourceKind};
 use crate::pipeline::plan::{
     self, CheckpointPlan, OperatorKind, Origin, RestartPlan, StateBackend, StatePlan, TtlPlan,
 };
-use crate::plugin::{Collection, Output};
+use crate::plugin::{Collection, Output, Sides};
 
 /// A pipeline around an operator `o` with these keys, whose rows have the integer `k` and the text `v`.
 fn declaration(source: &str, operator: &str) -> Declaration {
@@ -40,6 +40,7 @@ fn description(returned: &[(&str, FieldType)]) -> Description {
             entry: FieldType::Text,
             value: FieldType::Integer,
         }],
+        absent: Sides::default(),
     }
 }
 
@@ -52,7 +53,7 @@ fn reported(world: World, operator: &str, source: &str) -> String {
     let checker = Checker { declaration: &declaration, components: &components, problems: &problems };
     checker.check_use(&declaration.operators[0], components[0]);
     let (edges, inputs) = checker.edges(&Demands::new(1), true);
-    checker.check_reads(&inputs, &Demands::new(1));
+    checker.check_reads(&edges, &inputs, &Demands::new(1));
     checker.sink_schemas(&edges, &inputs, &Demands::new(1));
     match problems.settle(Some(())) {
         Ok(()) => String::new(),
@@ -68,7 +69,7 @@ fn a_process_operator_needs_a_key_and_has_no_window() {
         reported(World::Process, "window = { type = \"tumbling\", size = \"1h\" }", TIMED),
         "p.toml:2:12: `o` is a process-operator, which has state and timers for each key; add `key = \"...\"`, the field \
          or fields that tell whose a row is\n\
-         p.toml:5:1: `o` is a process-operator, which has no windows; only an aggregate-operator has a `window`\n"
+         p.toml:5:1: `o` is a process-operator, which has no windows; only an aggregate-operator has `window`\n"
     );
     assert_eq!(reported(World::Process, "key = \"k\"\nparallelism = 3", ""), "");
 }
@@ -125,10 +126,10 @@ fn process_columns(operator: &str, returned: &[(&str, FieldType)]) -> parts::Col
     let demands = Demands::new(1);
     let (edges, inputs) = checker.edges(&demands, true);
     let sinks = checker.sink_schemas(&edges, &inputs, &demands);
-    let wanted = checker.wanted(&edges, &sinks);
+    let wanted = checker.wanted(&edges, &inputs, &sinks, &demands);
     assert!(problems.is_empty());
     assert_eq!(wanted.sources, [BTreeSet::from(["k".to_owned(), "v".to_owned()])], "no other is decoded");
-    checker.columns(0, &inputs[0], &edges.operators[0], &demands, &wanted)
+    checker.columns(0, (&inputs[0], None), &edges.operators[0], &demands, &wanted)
 }
 
 #[test]
@@ -171,6 +172,7 @@ fn the_working_copy_stands_among_the_checkpoints_unless_told_otherwise() {
     assert_eq!(path(""), None);
     assert_eq!(path("[checkpoints]"), Some(PathBuf::from("/jobs/p.checkpoints/work")));
     assert_eq!(path("[checkpoints]\npath = \"/c\""), Some(PathBuf::from("/c/work")));
+    assert_eq!(path("[checkpoints]\npath = \"s3://bucket/x\""), Some(PathBuf::from("/jobs/p.work")));
     assert_eq!(path("[state]\npath = \"w\""), Some(PathBuf::from("/jobs/w")));
     assert_eq!(path("[checkpoints]\n[state]\nbackend = \"memory\""), None);
 }
@@ -178,14 +180,16 @@ fn the_working_copy_stands_among_the_checkpoints_unless_told_otherwise() {
 #[test]
 fn checkpoints_and_restarts_are_planned_as_declared() {
     let (checkpoints, state, restart) = whole(
-        "[checkpoints]\ninterval = \"1s\"\nmin_pause = \"2s\"\ntimeout = \"3s\"\ntolerated_failures = 4\nretain = 5\n\
+        "[checkpoints]\ninterval = \"1s\"\nmin_pause = \"2s\"\ntimeout = \"3s\"\nunaligned_after = \"0s\"\ntolerated_failures = 4\nretain = 5\n\
          [state]\nmemory = \"16MiB\"\n[restart]\nstrategy = \"fixed\"\nattempts = 6\ndelay = \"7s\"",
     );
     let expected = CheckpointPlan {
-        path: PathBuf::from("/jobs/p.checkpoints"),
+        path: Path::new("/jobs/p.checkpoints").into(),
+        work: PathBuf::from("/jobs/p.checkpoints/work"),
         interval_ms: 1000,
         min_pause_ms: 2000,
         timeout_ms: 3000,
+        unaligned_after_ms: Some(0),
         tolerated_failures: 4,
         retain: 5,
     };
@@ -284,4 +288,132 @@ fn a_pipe_is_not_read_where_there_are_checkpoints() {
     assert_eq!(files("", folder.path()), Ok(vec!["pipe.jsonl".to_owned()]));
     let message = files("[checkpoints]", folder.path()).unwrap_err();
     assert!(message.contains("pipe.jsonl is a pipe: what came through it can't be read again"), "{message}");
+}
+
+/// What is reported of a join of two sources with these keys.
+fn join_reported(operator: &str, output: Output, absent: Sides) -> String {
+    let text = format!(
+        "name = \"p\"\n[operators.j]\ncomponent = \"j.wasm\"\n{operator}\n\
+         [sources.l]\ntype = \"files\"\npath = \"l.csv\"\n{TIMED}\n\
+         [sources.l.fields]\nk = \"integer\"\nv = \"text\"\nt = \"timestamp\"\n\
+         [sources.r]\ntype = \"files\"\npath = \"r.csv\"\n{TIMED}\n\
+         [sources.r.fields]\nid = \"integer\"\nk = \"text\"\ngone = \"boolean\"\nt = \"timestamp\"\n\
+         [sinks.out]\ntype = \"stdout\"\ninput = \"j\"\n"
+    );
+    let declaration = match declaration::parse("p.toml", &text) {
+        Ok(declaration) => declaration,
+        Err(errors) => return errors.to_string(),
+    };
+    let inputs = vec![schema(&[("v", FieldType::Text)]), schema(&[("k", FieldType::Text)])];
+    let description = Description { inputs, output, absent, ..description(&[]) };
+    let problems = declaration.problems();
+    let components = [Component { world: World::Join, description: &description }];
+    let checker = Checker { declaration: &declaration, components: &components, problems: &problems };
+    checker.check_use(&declaration.operators[0], components[0]);
+    let (edges, inputs) = checker.edges(&Demands::new(2), true);
+    checker.check_reads(&edges, &inputs, &Demands::new(2));
+    match problems.settle(Some(())) {
+        Ok(()) => String::new(),
+        Err(errors) => errors.iter().map(|(place, message)| format!("{place}: {message}\n")).collect(),
+    }
+}
+
+#[test]
+fn a_join_has_two_inputs_keys_of_one_type_and_sides_that_may_be_missing() {
+    let returned = || Output::Replaced(schema(&[("n", FieldType::Integer)]));
+    let check = |operator: &str, absent: Sides, expected: &str| {
+        let reported = join_reported(operator, returned(), absent);
+        assert!(reported.contains(expected), "{expected:?} is not in:\n{reported}");
+        assert_eq!(reported.is_empty(), expected.is_empty(), "{reported}");
+    };
+    let (none, right) = (Sides::default(), Sides { left: false, right: true });
+    let keyed = "inputs = [\"l\", \"r\"]\nkeys = [[\"k\"], [\"id\"]]";
+    let interval = |more: &str| {
+        format!("{keyed}\njoin = {{ type = \"interval\", lower = \"-1s\", upper = \"1s\"{more} }}")
+    };
+    check(&interval(""), none, "");
+    check(&interval(", kind = \"left\""), right, "");
+    check(&interval(", kind = \"left\""), none, "`j` can't do without it");
+    check(&interval(", kind = \"full\""), right, "leaves out the left side");
+    check(
+        &interval("").replace("keys = [[\"k\"], [\"id\"]]", "key = \"k\""),
+        none,
+        "`k` on the left is integer",
+    );
+    check(&interval("").replace("[\"id\"]", "[\"idd\"]"), none, "did you mean `id`?");
+    check(
+        &interval("").replace("[[\"k\"], [\"id\"]]", "[[\"k\"]]"),
+        none,
+        "expected the fields of two inputs",
+    );
+    check(&interval("").replace("keys = [[\"k\"], [\"id\"]]", ""), none, "joins by key");
+    check(&interval("").replace("\"-1s\"", "\"2s\""), none, "no time is between");
+    check(&interval(", grace = \"1s\""), none, "grace");
+    check(&interval("").replace("[\"l\", \"r\"]", "[\"l\", \"r\", \"l\"]"), none, "joins two inputs");
+    check(keyed, none, "say what it joins");
+    let of = |join: &str| format!("{keyed}\njoin = {{ {join} }}");
+    check(&of("type = \"window\""), none, "joins by window; add `window");
+    check(&(of("type = \"window\"") + "\nwindow = { type = \"tumbling\", size = \"1h\" }"), none, "");
+    check(
+        &(interval("") + "\nwindow = { type = \"tumbling\", size = \"1h\" }"),
+        none,
+        "only a join of the type",
+    );
+    check(&of("type = \"table\", delete_when = \"gone\", grace = \"1s\", versions = \"1m\""), none, "");
+    check(&of("type = \"table\", delete_when = \"id\""), none, "`id` is integer");
+    check(&of("type = \"table\", kind = \"full\""), none, "a version never stands alone");
+    check(
+        &of("type = \"table\", grace = \"2s\", versions = \"1s\""),
+        none,
+        "must not be shorter than `grace`",
+    );
+    let extended = Output::Extended(schema(&[("n", FieldType::Integer)]));
+    assert_eq!(join_reported(&interval(""), extended, none), "");
+}
+
+#[test]
+fn what_windows_take_and_fire_suits_them() {
+    let check = |keys: &str, source: &str, expected: &str| {
+        assert_eq!(reported(World::Aggregate, keys, source), expected, "{keys}");
+    };
+    let lateness = "allowed_lateness = \"1m\"\n";
+    for (window, why) in [
+        ("", "no row is late for the global window, which ends with the input"),
+        ("window = { type = \"count\", rows = 3 }", "no row is late for a window that ends with its rows"),
+        (
+            "window = { type = \"session\", gap = \"1m\", time = \"processing\" }",
+            "in processing time no row is late",
+        ),
+    ] {
+        let keys = format!("{lateness}{window}");
+        check(&keys, TIMED, &format!("p.toml:5:20: {why}; remove `allowed_lateness`\n"));
+    }
+    check(
+        "trigger = { early_rows = 2 }\nwindow = { type = \"count\", rows = 3 }",
+        "",
+        "p.toml:5:1: a count window fires when it has its rows, and at no other time; remove `trigger`, or write \
+         `window = { type = \"global\" }` to keep the rows of all windows\n",
+    );
+    let session = "window = { type = \"session\", gap = \"1m\" }";
+    check(
+        session,
+        "",
+        "p.toml:5:1: windows of event time, but the rows of `s` have none; give the source an `event_time`, or the \
+         window `time = \"processing\"`\n",
+    );
+    let hopping = format!("{lateness}window = {{ type = \"hopping\", size = \"1h\", slide = \"1s\" }}");
+    check(
+        &hopping,
+        TIMED,
+        "p.toml:6:1: with `time_zone`, `time`, `allowed_lateness` or `trigger` each row is added to each window that it \
+         is in, which would be 3600, and may be 1000; let `slide` be longer\n",
+    );
+    for keys in [session, &format!("{lateness}{session}"), "trigger = { rows = 5 }"] {
+        check(keys, TIMED, "");
+    }
+    assert_eq!(
+        reported(World::Transform, lateness, TIMED),
+        "p.toml:5:20: `o` is a transform-operator, which has no windows; only an aggregate-operator has \
+         `allowed_lateness`\n"
+    );
 }

@@ -3,17 +3,19 @@
 use std::path::Path;
 
 use super::Checker;
-use crate::pipeline::declaration::{Restart, StateBackend, WORK_FOLDER};
+use crate::pipeline::declaration::{Restart, StateBackend};
 use crate::pipeline::plan::{CheckpointPlan, RestartPlan, StatePlan};
 
 impl Checker<'_> {
     pub(super) fn checkpoints(&self, base: &Path) -> Option<CheckpointPlan> {
         let declared = self.declaration.checkpoints.as_ref()?;
         Some(CheckpointPlan {
-            path: base.join(&declared.path.value),
+            path: declared.path.value.within(base),
+            work: base.join(&declared.work),
             interval_ms: declared.interval_ms.unsigned_abs(),
             min_pause_ms: declared.min_pause_ms.unsigned_abs(),
             timeout_ms: declared.timeout_ms.unsigned_abs(),
+            unaligned_after_ms: declared.unaligned_after_ms.map(i64::unsigned_abs),
             tolerated_failures: declared.tolerated_failures,
             retain: declared.retain,
         })
@@ -23,7 +25,7 @@ impl Checker<'_> {
         let declared = &self.declaration.state;
         let usual = || {
             let checkpoints = self.declaration.checkpoints.as_ref()?;
-            Some(base.join(&checkpoints.path.value).join(WORK_FOLDER))
+            Some(base.join(&checkpoints.work))
         };
         let path = match declared.backend {
             StateBackend::RocksDb => declared.path.as_ref().map(|path| base.join(&path.value)).or_else(usual),

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use tidemill_checkpoint::Place;
+
 use super::file::Spanned;
 use super::keys;
+use super::paths::WORK_FOLDER;
 use super::table::Table;
 use super::value::Value;
 
@@ -29,14 +32,18 @@ const MEMORY_BYTES_MIN: u64 = 16 << 20;
 /// How, when and where checkpoints are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoints {
-    /// The folder, relative to the pipeline file.
-    pub path: Spanned<PathBuf>,
+    /// The folder, relative to the pipeline file, or the place in an object store.
+    pub path: Spanned<Place>,
+    /// The folder for the working copy of the state, relative to the pipeline file, unless `[state]` says where.
+    pub work: PathBuf,
     /// From the start of one checkpoint to that of the next, in milliseconds.
     pub interval_ms: i64,
     /// How long there is none at least, from the end of one to the start of the next, in milliseconds.
     pub min_pause_ms: i64,
     /// How long one may take, in milliseconds.
     pub timeout_ms: i64,
+    /// How long a task waits for the barriers of its other channels, in milliseconds; `None`: until they have come.
+    pub unaligned_after_ms: Option<i64>,
     /// How many may fail in a row.
     pub tolerated_failures: u32,
     /// How many of the completed ones are kept.
@@ -70,26 +77,43 @@ const BACKENDS: [(&str, StateBackend); 2] =
 pub(super) fn read(value: Value<'_>, pipeline: Option<&Spanned<String>>) -> Option<Checkpoints> {
     let table = value.table(&keys::CHECKPOINTS)?;
     table.check_keys(None);
-    let path = table.optional("path", |v| v.path());
+    let path = table.optional("path", read_place);
     let interval_ms = table.or("interval", INTERVAL_MS_DEFAULT, |v| match v.duration_ms()? {
         interval_ms @ INTERVAL_MS_MIN.. => Some(interval_ms),
         _ => v.refuse(format!("must be at least \"{INTERVAL_MS_MIN}ms\"")),
     });
     let min_pause_ms = table.or("min_pause", 0, |v| v.duration_ms());
     let timeout_ms = table.or("timeout", TIMEOUT_MS_DEFAULT, |v| v.positive_duration_ms());
+    let unaligned_after_ms = table.optional("unaligned_after", |v| v.duration_ms());
     let tolerated_failures = table.or("tolerated_failures", TOLERATED_FAILURES_DEFAULT, |v| {
         u32::try_from(v.integer(0, COUNT_MAX)?).ok()
     });
     let retain = table.or("retain", RETAIN_DEFAULT, |v| Some(v.count(COUNT_MAX)?.get()));
-    let named = || pipeline.map(|name| Spanned::new(format!("{}.checkpoints", name.value).into(), name.span));
+    let pipeline = pipeline?;
+    let named = || Place::Folder(format!("{}.checkpoints", pipeline.value).into());
+    let path = path?.unwrap_or_else(|| Spanned::new(named(), pipeline.span));
+    let work = match &path.value {
+        Place::Folder(folder) => folder.join(WORK_FOLDER),
+        Place::S3(_) => format!("{}.work", pipeline.value).into(),
+    };
     Some(Checkpoints {
-        path: path?.or_else(named)?,
+        path,
+        work,
         interval_ms: interval_ms?,
         min_pause_ms: min_pause_ms?,
         timeout_ms: timeout_ms?,
+        unaligned_after_ms: unaligned_after_ms?,
         tolerated_failures: tolerated_failures?,
         retain: retain?,
     })
+}
+
+fn read_place(value: Value<'_>) -> Option<Spanned<Place>> {
+    let text = value.name()?;
+    match text.value.parse() {
+        Ok(place) => Some(Spanned::new(place, text.span)),
+        Err(why) => value.refuse(format!("can't be used: {why}")),
+    }
 }
 
 /// What is said of state.

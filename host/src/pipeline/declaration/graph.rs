@@ -1,8 +1,6 @@
 //! The pipeline as a graph: nothing goes in a circle, everything is read, and late rows are read only
 //! where there can be some.
 
-use tidemill_flow::window::Windows;
-
 use super::errors::Problems;
 use super::file::Spanned;
 use super::ids::{Ids, NAMES_SHOWN_MAX, Upstream};
@@ -36,9 +34,13 @@ pub(super) fn check(
 fn check_late(problems: &Problems, ids: &Ids, operators: &[Read<Operator>], inputs: &[&Spanned<Upstream>]) {
     for input in inputs {
         let Upstream::Late(at) = input.value else { continue };
-        if operators[at].1.as_ref().is_some_and(|operator| operator.windows() == Windows::Global) {
+        let has_late = |operator: &Operator| operator.join.is_some() || operator.windows().has_late_rows();
+        if operators[at].1.as_ref().is_some_and(|operator| !has_late(operator)) {
             let id = &ids.operators[at].value;
-            problems.report(*input, format!("`{id}.late` is always empty: `{id}` has no `window` that ends"));
+            problems.report(
+                *input,
+                format!("`{id}.late` is always empty: `{id}` has no `window` that ends by event time"),
+            );
         }
     }
 }

@@ -65,6 +65,7 @@ pub(super) static CHECKPOINTS: Keys = Keys {
         any("interval"),
         any("min_pause"),
         any("timeout"),
+        any("unaligned_after"),
         any("tolerated_failures"),
         any("retain"),
     ],
@@ -96,6 +97,8 @@ pub(super) static SOURCE: Keys = Keys {
         only("format", &["files", "stdin", "log"]),
         only("csv", &["files", "stdin"]),
         only("event_time", &["files", "stdin", "log"]),
+        only("idle_after", &["log"]),
+        any("align"),
         only("fields", &["files", "stdin", "log"]),
         only("from", &["log"]),
         only("until_end", &["log"]),
@@ -114,8 +117,14 @@ pub(super) static SOURCE_CSV: Keys = Keys {
     keys: &[any("delimiter"), any("header"), any("null")],
 };
 
-pub(super) static EVENT_TIME: Keys =
-    Keys { heading: "### `event_time`", decided_by: "", keys: &[any("field"), any("out_of_orderness")] };
+pub(super) static EVENT_TIME: Keys = Keys {
+    heading: "### `event_time`",
+    decided_by: "",
+    keys: &[any("field"), any("out_of_orderness"), any("watermark_field")],
+};
+
+pub(super) static ALIGN: Keys =
+    Keys { heading: "### `align`", decided_by: "", keys: &[any("group"), any("max_drift")] };
 
 pub(super) static FIELD: Keys = Keys {
     heading: "### `fields`",
@@ -134,7 +143,11 @@ pub(super) static OPERATOR: Keys = Keys {
         any("memory"),
         any("call_timeout"),
         any("key"),
+        any("keys"),
         any("window"),
+        any("join"),
+        any("allowed_lateness"),
+        any("trigger"),
         any("ttl"),
         any("parallelism"),
     ],
@@ -148,6 +161,31 @@ pub(super) static WINDOW: Keys = Keys {
         only("size", &["tumbling", "hopping"]),
         only("slide", &["hopping"]),
         only("offset", &["tumbling", "hopping"]),
+        only("time_zone", &["tumbling", "hopping"]),
+        only("gap", &["session"]),
+        only("rows", &["count"]),
+        only("time", &["tumbling", "hopping", "session", "count"]),
+    ],
+};
+
+pub(super) static TRIGGER: Keys = Keys {
+    heading: "### `trigger`",
+    decided_by: "",
+    keys: &[any("early_interval"), any("early_rows"), any("rows"), any("mode")],
+};
+
+pub(super) static JOIN: Keys = Keys {
+    heading: "### `join`",
+    decided_by: "type",
+    keys: &[
+        any("type"),
+        any("kind"),
+        only("lower", &["interval"]),
+        only("upper", &["interval"]),
+        only("exclusive", &["interval"]),
+        only("grace", &["table"]),
+        only("versions", &["table"]),
+        only("delete_when", &["table"]),
     ],
 };
 
@@ -174,9 +212,62 @@ pub(super) static SINK: Keys = Keys {
 pub(super) static SINK_CSV: Keys =
     Keys { heading: "### `csv` of a sink", decided_by: "", keys: &[any("delimiter"), any("header")] };
 
-/// All of them, in the order of the reference page.
+pub(super) static SCRIPT: Keys = Keys {
+    heading: "### The top level of a script",
+    decided_by: "",
+    keys: &[
+        any("pipeline"),
+        any("operator"),
+        any("inputs"),
+        any("parallelism"),
+        any("watermarks"),
+        any("clock"),
+        any("fields"),
+        any("tolerance"),
+        any("step"),
+    ],
+};
+
+pub(super) static SCRIPT_INPUT: Keys = Keys {
+    heading: "### Inputs: `[inputs.<name>]`",
+    decided_by: "",
+    keys: &[any("partitions"), any("event_time"), any("fields")],
+};
+
+pub(super) static STEP: Keys = Keys {
+    heading: "### Steps: `[[step]]`",
+    decided_by: "",
+    keys: &[
+        any("note"),
+        any("restore"),
+        any("input"),
+        any("partition"),
+        any("rows"),
+        any("watermark"),
+        any("idle"),
+        any("active"),
+        any("advance"),
+        any("end"),
+        any("expect"),
+        any("expect_in_order"),
+        any("expect_late"),
+        any("expect_rejected"),
+        any("fields"),
+        any("tolerance"),
+        any("snapshot"),
+    ],
+};
+
+pub(super) static STEP_RESTORE: Keys =
+    Keys { heading: "### `restore`", decided_by: "", keys: &[any("snapshot"), any("parallelism")] };
+
+/// Those of a script, in the order of its reference page.
 #[cfg(test)]
-pub(super) static ALL: [&Keys; 13] = [
+pub(super) static OF_SCRIPTS: [&Keys; 4] = [&SCRIPT, &SCRIPT_INPUT, &STEP, &STEP_RESTORE];
+
+/// All of a pipeline file, in the order of the reference page.
+#[cfg(test)]
+pub(super) static ALL: [&Keys; 16] = [
     &PIPELINE,
     &CHECKPOINTS,
     &STATE,
@@ -184,9 +275,12 @@ pub(super) static ALL: [&Keys; 13] = [
     &SOURCE,
     &SOURCE_CSV,
     &EVENT_TIME,
+    &ALIGN,
     &FIELD,
     &OPERATOR,
     &WINDOW,
+    &TRIGGER,
+    &JOIN,
     &TTL,
     &SINK,
     &SINK_CSV,

@@ -16,20 +16,24 @@ mod file;
 mod format;
 mod graph;
 mod ids;
+mod join;
 mod keys;
 mod operator;
 mod paths;
 mod restart;
+pub mod script;
 mod sink;
 mod source;
 mod suggest;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trigger;
 mod ttl;
 mod units;
 mod value;
 mod window;
+mod zone;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -40,14 +44,16 @@ pub use errors::{Errors, Problems};
 pub use file::{File, Place, Span, Spanned};
 pub use format::{CsvDecl, FormatDecl, TimestampDecl};
 pub use ids::Upstream;
+pub use join::{Join, JoinOn};
 pub use operator::Operator;
-pub(crate) use paths::WORK_FOLDER;
 pub use restart::Restart;
 pub use sink::{Sink, SinkKind};
-pub use source::{Decoding, EventTime, FieldDecl, LogStart, Nexmark, Pace, Source, SourceKind};
-pub(crate) use suggest::hint;
-pub use tidemill_flow::window::Windows;
+pub use source::{Align, Decoding, EventTime, FieldDecl, LogStart, Nexmark, Pace, Source, SourceKind};
+pub use suggest::hint;
+pub use trigger::Firings;
 pub use ttl::{Clock, Ttl};
+pub(crate) use window::WINDOWS_OF_ROW_MAX;
+pub use window::Window;
 
 use ids::Ids;
 use table::Table;
@@ -102,8 +108,8 @@ pub fn parse(file_name: &str, text: &str) -> Result<Declaration, Errors> {
         problems.report(Span::default(), format!("the file has {megabytes} MiB; a pipeline fits into one"));
         return problems.settle(None);
     }
-    let declaration =
-        table::tree(text, &problems).and_then(|tree| read(&Table::root(tree.get_ref(), &problems)));
+    let declaration = table::tree(text, &problems)
+        .and_then(|tree| read(&Table::root(&keys::PIPELINE, tree.get_ref(), &problems)));
     problems.settle(declaration)
 }
 
@@ -130,7 +136,7 @@ fn read(root: &Table<'_>) -> Option<Declaration> {
 
     let order = graph::check(root.problems(), &ids, &operators, &sinks);
     let folders = paths::Folders {
-        checkpoints: checkpoints.as_ref().and_then(|c| Some(&c.as_ref()?.path)),
+        checkpoints: checkpoints.as_ref().and_then(Option::as_ref),
         state: state.as_ref().and_then(|s| s.path.as_ref()),
     };
     paths::check(root.problems(), folders, [&dead_letters, &late], &sources, &sinks);

@@ -3,6 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::checkpoints::Checkpoints;
 use super::errors::Problems;
 use super::file::Spanned;
 use super::operator::Read;
@@ -11,11 +12,11 @@ use super::source::{Source, SourceKind};
 use crate::pipeline::numbered::{DIGITS, halves, numbered};
 
 /// The working copy of the state stands here, within the folder of the checkpoints, unless the file says otherwise.
-pub(crate) const WORK_FOLDER: &str = "work";
+pub(super) const WORK_FOLDER: &str = "work";
 
 /// The folders that the pipeline as a whole uses.
 pub(super) struct Folders<'a> {
-    pub(super) checkpoints: Option<&'a Spanned<PathBuf>>,
+    pub(super) checkpoints: Option<&'a Checkpoints>,
     pub(super) state: Option<&'a Spanned<PathBuf>>,
 }
 
@@ -29,10 +30,20 @@ pub(super) fn check(
 ) {
     let mut users = Users { problems, readers: Vec::new(), globs: Vec::new(), writers: Vec::new() };
     sources.iter().flatten().for_each(|source| users.read(source));
-    if let Some(path) = folders.checkpoints {
-        users.write(path, Place::folder(path), "the checkpoints", "folder");
+    if let Some(checkpoints) = folders.checkpoints {
+        match checkpoints.path.value.folder() {
+            Some(folder) => {
+                let path = Spanned::new(folder.to_owned(), checkpoints.path.span);
+                users.write(&path, Place::folder(&path), "the checkpoints", "folder");
+            }
+            None if folders.state.is_none() => {
+                let path = Spanned::new(checkpoints.work.clone(), checkpoints.path.span);
+                users.write(&path, Place::folder(&path), "the state", "folder");
+            }
+            None => {}
+        }
     }
-    let usual = folders.checkpoints.map(|path| normal(&path.join(WORK_FOLDER)));
+    let usual = folders.checkpoints.filter(|c| c.path.value.folder().is_some()).map(|c| normal(&c.work));
     if let Some(path) = folders.state.filter(|path| Some(normal(path)) != usual) {
         users.write(path, Place::folder(path), "the state", "folder");
     }
@@ -49,7 +60,7 @@ pub(super) fn check(
                 users.write(path, Place::file(path), &who, "file");
             }
             SinkKind::Log { path, .. } => users.write(path, Place::folder(path), &who, "log"),
-            SinkKind::Stdout => {}
+            SinkKind::Stdout | SinkKind::Memory => {}
         }
     }
 }
@@ -79,7 +90,7 @@ impl Users<'_> {
                 }
             }
             SourceKind::Log { path, .. } => self.readers.push((Place::folder(path), user)),
-            SourceKind::Stdin { .. } | SourceKind::Nexmark(_) => {}
+            SourceKind::Stdin { .. } | SourceKind::Nexmark(_) | SourceKind::Told { .. } => {}
         }
     }
 

@@ -54,6 +54,8 @@ pub enum SinkKind {
         /// The fields that decide on a row's partition, all different; empty: any will do.
         key: Vec<Spanned<String>>,
     },
+    /// Memory, in the place of another kind: a script looks at them.
+    Memory,
 }
 
 #[derive(Clone, Copy)]

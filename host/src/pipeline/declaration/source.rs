@@ -24,6 +24,19 @@ pub struct Source {
     pub id: Spanned<String>,
     /// Where its rows come from.
     pub kind: SourceKind,
+    /// After how long a silent partition doesn't hold back time any more, in milliseconds; `None`: it always does.
+    pub idle_after_ms: Option<i64>,
+    /// The sources that it keeps together with.
+    pub align: Option<Align>,
+}
+
+/// Sources that keep together in event time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Align {
+    /// The name that they share.
+    pub group: String,
+    /// How far a partition may be ahead of the one that has come least far, in milliseconds.
+    pub max_drift_ms: i64,
 }
 
 /// Where a source's rows come from.
@@ -54,15 +67,25 @@ pub enum SourceKind {
         /// Whether it ends where the log ended when it began.
         until_end: bool,
     },
+    /// A script, in the place of another kind.
+    Told {
+        /// What a record's fields are.
+        decoding: Decoding,
+        /// How many partitions it has.
+        partitions_count: NonZeroUsize,
+        /// Whether rows tell how far time has come.
+        makes_watermarks: bool,
+    },
 }
 
 impl SourceKind {
     /// How bytes are rows, where they come as bytes.
     pub fn decoding(&self) -> Option<&Decoding> {
         match self {
-            Self::Files { decoding, .. } | Self::Stdin { decoding } | Self::Log { decoding, .. } => {
-                Some(decoding)
-            }
+            Self::Files { decoding, .. }
+            | Self::Stdin { decoding }
+            | Self::Log { decoding, .. }
+            | Self::Told { decoding, .. } => Some(decoding),
             Self::Nexmark(_) => None,
         }
     }
@@ -88,13 +111,44 @@ pub struct Decoding {
     pub fields: Vec<FieldDecl>,
 }
 
-/// Where a row's event time stands, and how disordered rows are.
+/// What tells a row's event time, and how far time has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventTime {
-    /// The field; if it is among the declared ones it is a timestamp.
-    pub field: Spanned<String>,
-    /// How far a row may lag behind the latest one before it, in milliseconds.
-    pub out_of_orderness_ms: i64,
+pub enum EventTime {
+    /// A field; if it is among the declared ones it is a timestamp.
+    Field {
+        /// Its name.
+        field: Spanned<String>,
+        /// How far a row may lag behind the latest one before it, in milliseconds.
+        out_of_orderness_ms: i64,
+    },
+    /// A field; and another one says how far time has come. As above, they are timestamps.
+    Punctuated {
+        /// The field with a row's time.
+        field: Spanned<String>,
+        /// The field that says up to when all rows have come.
+        watermark_field: Spanned<String>,
+    },
+    /// The clock, when the row is read.
+    Arrival,
+}
+
+impl EventTime {
+    /// The field with a row's time, if a field has it.
+    pub fn field(&self) -> Option<&Spanned<String>> {
+        match self {
+            Self::Field { field, .. } | Self::Punctuated { field, .. } => Some(field),
+            Self::Arrival => None,
+        }
+    }
+
+    /// The fields that the source itself reads.
+    pub fn fields(&self) -> impl Iterator<Item = &Spanned<String>> {
+        let watermark = match self {
+            Self::Punctuated { watermark_field, .. } => Some(watermark_field),
+            Self::Field { .. } | Self::Arrival => None,
+        };
+        self.field().into_iter().chain(watermark)
+    }
 }
 
 /// A field that the file declares.
@@ -173,7 +227,35 @@ pub(super) fn read(section: &Value<'_>, has_checkpoints: bool) -> Option<Source>
         Kind::Nexmark => read_nexmark(&table).map(SourceKind::Nexmark),
         Kind::Log => read_log(&table),
     };
-    Some(Source { id: section.key(), kind: kind? })
+    let idle_after_ms = table.optional("idle_after", |v| v.positive_duration_ms());
+    let align = table.optional("align", read_align);
+    let kind = kind?;
+    if let Some(decoding) = kind.decoding() {
+        check_time(&table, decoding.event_time.as_ref());
+    }
+    Some(Source { id: section.key(), kind, idle_after_ms: idle_after_ms?, align: align? })
+}
+
+fn read_align(value: Value<'_>) -> Option<Align> {
+    let table = value.table(&keys::ALIGN)?;
+    table.check_keys(None);
+    let group = table.required("group", |v| v.name());
+    let max_drift_ms = table.required("max_drift", |v| v.positive_duration_ms());
+    Some(Align { group: group?.value, max_drift_ms: max_drift_ms? })
+}
+
+/// Only what has a time of its own can be late with it, or ahead of others.
+fn check_time(table: &Table<'_>, event_time: Option<&EventTime>) {
+    let why = match event_time {
+        Some(EventTime::Field { .. } | EventTime::Punctuated { .. }) => return,
+        Some(EventTime::Arrival) => {
+            "rows that happen when they arrive are neither behind nor ahead, as the clock goes on without them; remove it"
+        }
+        None => "the source's rows have no event time; give it an `event_time`, or remove it",
+    };
+    for value in ["idle_after", "align"].into_iter().filter_map(|key| table.get(key)) {
+        value.refuse::<()>(why);
+    }
 }
 
 fn read_files(table: &Table<'_>) -> Option<SourceKind> {
@@ -214,23 +296,52 @@ fn read_decoding(table: &Table<'_>, plain: Option<&'static str>) -> Option<Decod
     Some(Decoding { format: format?, event_time: event_time?, fields: fields? })
 }
 
-type EventTimeAndFields = (Option<Option<EventTime>>, Option<Vec<FieldDecl>>);
+pub(super) type EventTimeAndFields = (Option<Option<EventTime>>, Option<Vec<FieldDecl>>);
 
-fn read_event_time_and_fields(table: &Table<'_>, flat: bool) -> EventTimeAndFields {
+pub(super) fn read_event_time_and_fields(table: &Table<'_>, flat: bool) -> EventTimeAndFields {
     let fields = table.or("fields", Vec::new(), |value| {
         let table = value.table_of_names()?;
         // Each is read before any is judged: all their errors count.
         let fields: Vec<_> = table.values().into_iter().map(|value| read_field(value, flat)).collect();
         fields.into_iter().collect()
     });
-    let event_time = table.optional("event_time", |value| {
-        let table = value.table(&keys::EVENT_TIME)?;
-        table.check_keys(None);
-        let field = table.required("field", |v| is_timestamp(v, fields.as_deref().unwrap_or_default()));
-        let out_of_orderness_ms = table.or("out_of_orderness", 0, |v| v.duration_ms());
-        Some(EventTime { field: field?, out_of_orderness_ms: out_of_orderness_ms? })
-    });
+    let declared = fields.as_deref().unwrap_or_default();
+    let event_time = table.optional("event_time", |value| read_event_time(value, declared));
     (event_time, fields)
+}
+
+/// `"arrival"`, or a table that names a field.
+fn read_event_time(value: Value<'_>, fields: &[FieldDecl]) -> Option<EventTime> {
+    if value.is_text() {
+        return value.choice(&[("arrival", ())]).map(|_| EventTime::Arrival);
+    }
+    if !value.is_table() {
+        return value.mismatch("\"arrival\" or table");
+    }
+    let table = value.table(&keys::EVENT_TIME)?;
+    table.check_keys(None);
+    let field = table.required("field", |v| is_timestamp(v, fields));
+    let out_of_orderness_ms = table.optional("out_of_orderness", |v| v.duration_ms());
+    let watermark_field = table.optional("watermark_field", |v| {
+        if out_of_orderness_ms != Some(None) {
+            return v.refuse(
+                "either `out_of_orderness` says how far time has come, or the records do in this field; remove one of them",
+            );
+        }
+        let name = is_timestamp(v, fields)?;
+        if field.as_ref() == Some(&name) {
+            return v.refuse(
+                "it is the event time itself, and two rows may have the same; for rows in the order of their times \
+                 write `field` alone",
+            );
+        }
+        Some(name)
+    });
+    let (field, out_of_orderness_ms) = (field?, out_of_orderness_ms?.unwrap_or(0));
+    Some(match watermark_field? {
+        Some(watermark_field) => EventTime::Punctuated { field, watermark_field },
+        None => EventTime::Field { field, out_of_orderness_ms },
+    })
 }
 
 /// The name of a field that isn't declared to be anything but a timestamp.

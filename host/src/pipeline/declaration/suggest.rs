@@ -17,11 +17,7 @@ pub(super) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'
 }
 
 /// The end of a message about a name that isn't known: the nearest, or else all that are.
-pub(crate) fn hint<'a>(
-    written: &str,
-    candidates: impl Iterator<Item = &'a str> + Clone,
-    quote: char,
-) -> String {
+pub fn hint<'a>(written: &str, candidates: impl Iterator<Item = &'a str> + Clone, quote: char) -> String {
     match nearest(written, candidates.clone()) {
         Some(near) => format!("did you mean {quote}{near}{quote}?"),
         None => format!("expected {}", any_of(candidates, quote)),

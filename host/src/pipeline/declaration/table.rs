@@ -69,8 +69,8 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn root(entries: &'a DeTable<'a>, problems: &'a Problems) -> Self {
-        Self { path: String::new(), span: Span::default(), keys: Some(&keys::PIPELINE), entries, problems }
+    pub(super) fn root(keys: &'static Keys, entries: &'a DeTable<'a>, problems: &'a Problems) -> Self {
+        Self { path: String::new(), span: Span::default(), keys: Some(keys), entries, problems }
     }
 
     /// The table that stands under one of this one's keys.

@@ -43,6 +43,14 @@ pub(super) fn duration_ms(text: &str) -> Result<i64, String> {
     Ok(total_ms)
 }
 
+/// Milliseconds in a text like `1h30m`, or `-5m` for as many before.
+pub(super) fn signed_duration_ms(text: &str) -> Result<i64, String> {
+    match text.strip_prefix('-') {
+        Some(before) => duration_ms(before).map(|ms| -ms),
+        None => duration_ms(text),
+    }
+}
+
 /// Bytes in a text like `64MiB`.
 pub(super) fn size_bytes(text: &str) -> Result<i64, String> {
     let (count, unit, after) = number_and_unit(text, text, SIZE_EXAMPLE)?;

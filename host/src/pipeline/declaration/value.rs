@@ -142,6 +142,12 @@ impl<'a> Value<'a> {
         units::duration_ms(&text).map_or_else(|wrong| self.refuse(wrong), Some)
     }
 
+    /// Milliseconds, written as text with units, with a `-` before them for as many before.
+    pub(super) fn signed_duration_ms(&self) -> Option<i64> {
+        let text = self.text_as(&format!("a duration {DURATION_EXAMPLE}, or \"-10s\""))?;
+        units::signed_duration_ms(&text).map_or_else(|wrong| self.refuse(wrong), Some)
+    }
+
     /// Milliseconds, and more than none.
     pub(super) fn positive_duration_ms(&self) -> Option<i64> {
         match self.duration_ms()? {

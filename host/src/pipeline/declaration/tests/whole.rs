@@ -1,10 +1,10 @@
 //! A file with every key in it, and a file with as few as possible.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tidemill_flow::schema::FieldType;
-use tidemill_flow::window::Windows;
+use tidemill_flow::windowing::Assigner;
 
 use crate::pipeline::declaration::*;
 
@@ -53,10 +53,12 @@ fn every_key_means_what_the_page_says() {
 
 fn checkpoints() -> Checkpoints {
     Checkpoints {
-        path: path("state/checkpoints"),
+        path: said(Path::new("state/checkpoints").into()),
+        work: "state/checkpoints/work".into(),
         interval_ms: 1000,
         min_pause_ms: 100,
         timeout_ms: 60_000,
+        unaligned_after_ms: Some(500),
         tolerated_failures: 0,
         retain: 10,
     }
@@ -69,7 +71,7 @@ fn sources() -> Vec<Source> {
             header: false,
             null: vec![String::new(), "NA".to_owned()],
         }),
-        event_time: Some(EventTime { field: text("time_hour"), out_of_orderness_ms: 7_200_000 }),
+        event_time: Some(EventTime::Field { field: text("time_hour"), out_of_orderness_ms: 7_200_000 }),
         fields: vec![
             field("dep_delay", FieldType::Integer, &["dep_delay"]),
             field("a.b", FieldType::Text, &["a.b"]),
@@ -80,7 +82,16 @@ fn sources() -> Vec<Source> {
         nullable: false,
         ..field("time", FieldType::Timestamp, &["meta", "time"])
     };
-    let logged = Decoding { format: FormatDecl::JsonLines, event_time: None, fields: vec![time] };
+    let complete = FieldDecl {
+        unit: Some(TimestampDecl::Milliseconds),
+        ..field("complete", FieldType::Timestamp, &["meta", "complete"])
+    };
+    let punctuated = EventTime::Punctuated { field: text("time"), watermark_field: text("complete") };
+    let logged = Decoding {
+        format: FormatDecl::JsonLines,
+        event_time: Some(punctuated),
+        fields: vec![time, complete],
+    };
     let bids = Nexmark {
         events_count: Some(1_000_000),
         events_per_second: 20_000,
@@ -96,6 +107,8 @@ fn sources() -> Vec<Source> {
                 paths: texts(&["data/2013-*.csv", "data/2014.CSV"]),
                 decoding: departures,
             },
+            idle_after_ms: None,
+            align: None,
         },
         Source {
             id: text("logged"),
@@ -105,8 +118,10 @@ fn sources() -> Vec<Source> {
                 from: LogStart::End,
                 until_end: true,
             },
+            idle_after_ms: Some(30_000),
+            align: Some(Align { group: "airports".to_owned(), max_drift_ms: 60_000 }),
         },
-        Source { id: text("bids"), kind: SourceKind::Nexmark(bids) },
+        Source { id: text("bids"), kind: SourceKind::Nexmark(bids), idle_after_ms: None, align: None },
     ]
 }
 
@@ -119,10 +134,19 @@ fn operator(id: &str, component: &str, input: Upstream) -> Operator {
         memory_bytes: 64 << 20,
         call_timeout_ms: 10_000,
         key: vec![],
+        right_key: vec![],
+        join: None,
         window: None,
+        allowed_lateness_ms: None,
+        trigger: None,
         ttl: vec![],
         parallelism: None,
     }
+}
+
+fn fixed(size_ms: i64, slide_ms: i64, offset_ms: i64) -> Option<Spanned<Window>> {
+    let assigner = Assigner::Fixed { size_ms, slide_ms, offset_ms };
+    Some(said(Window { assigner, time: Clock::Event }))
 }
 
 fn operators() -> Vec<Operator> {
@@ -134,18 +158,18 @@ fn operators() -> Vec<Operator> {
             settings: settings.into_iter().map(|(name, value)| (text(name), text(value))).collect(),
             memory_bytes: 1 << 20,
             call_timeout_ms: 500,
-            window: Some(said(Windows::Global)),
+            window: Some(said(Window::GLOBAL)),
             parallelism: NonZeroUsize::new(1),
             ..operator("joined", "join.wasm", Upstream::Source(2))
         },
         Operator {
             key: texts(&["origin"]),
-            window: Some(said(Windows::Tumbling { size_ms: 3_600_000, offset_ms: 900_000 })),
+            window: fixed(3_600_000, 3_600_000, 900_000),
             ..operator("by-origin", "operators/by_origin.wasm", Upstream::Source(0))
         },
         Operator {
             key: texts(&["origin", "dest"]),
-            window: Some(said(Windows::Hopping { size_ms: 5_400_000, slide_ms: 60_000, offset_ms: 0 })),
+            window: fixed(5_400_000, 60_000, 0),
             ..operator("hopping", "operators/by_origin.wasm", Upstream::Source(1))
         },
         Operator {
@@ -236,8 +260,16 @@ fn what_is_not_written_has_its_default() {
         pace: Pace::None,
     };
     assert_eq!(*bids, expected);
-    assert_eq!(found.operators[0].windows(), Windows::Global);
+    assert_eq!(found.operators[0].windows(), &Window::GLOBAL);
     assert_eq!(found.sinks[0].format, FormatDecl::JsonLines);
+}
+
+#[test]
+fn rows_may_happen_when_they_arrive() {
+    let text = "name = \"p\"\n[sources.s]\ntype = \"stdin\"\nformat = \"csv\"\nevent_time = \"arrival\"\n\
+                [sinks.k]\ntype = \"stdout\"\ninput = \"s\"\n";
+    let found = parse("pipeline.toml", text).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(found.sources[0].kind.decoding().unwrap().event_time, Some(EventTime::Arrival));
 }
 
 fn with_checkpoints(more: &str) -> Declaration {
@@ -249,10 +281,12 @@ fn with_checkpoints(more: &str) -> Declaration {
 fn an_empty_section_is_enough_for_checkpoints() {
     let found = with_checkpoints("");
     let expected = Checkpoints {
-        path: path("small.checkpoints"),
+        path: said(Path::new("small.checkpoints").into()),
+        work: "small.checkpoints/work".into(),
         interval_ms: 10_000,
         min_pause_ms: 0,
         timeout_ms: 600_000,
+        unaligned_after_ms: None,
         tolerated_failures: 3,
         retain: 3,
     };
@@ -293,6 +327,21 @@ fn what_is_said_of_restarts_has_its_defaults() {
 fn state_can_stand_where_its_default_does() {
     let found = with_checkpoints("path = \"c\"\n[state]\npath = \"./c/work\"");
     assert_eq!(found.state.path, Some(path("./c/work")));
+}
+
+#[test]
+fn checkpoints_in_an_object_store_have_their_working_copy_beside_the_file() {
+    let found = with_checkpoints("path = \"s3://bucket/a/b/\"").checkpoints.unwrap();
+    assert_eq!(found.path.to_string(), "s3://bucket/a/b");
+    assert_eq!(found.work, PathBuf::from("small.work"));
+    let refused = |checkpoints: &str| {
+        parse("pipeline.toml", &format!("{SMALL}\n[checkpoints]\n{checkpoints}")).unwrap_err().to_string()
+    };
+    let message = refused("path = \"gs://bucket/a\"");
+    assert!(message.contains("write the path of a folder, or `s3://bucket/prefix`"), "{message}");
+    let taken =
+        "path = \"s3://bucket/a\"\n[sinks.l]\ntype = \"log\"\ninput = \"bids\"\npath = \"small.work\"";
+    assert!(refused(taken).contains("written by the state already"), "{}", refused(taken));
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Process operators as components: what crosses the border in each call, and what is refused there.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
@@ -11,41 +10,11 @@ use arrow_array::{
     TimestampMillisecondArray,
 };
 use tidemill::plugin::{
-    Collections, Entry, Failure, Keyed, Limits, Process, Processed, Runtime, TimerChange, World, due_columns,
+    Collections, Entry, Failure, Keyed, Limits, Process, Processed, TimerChange, World, due_columns,
 };
-use tidemill::toolchain;
 use tidemill_flow::schema::FieldType;
 
-const PACKAGES: [&str; 4] = ["count-by-key", "deduplicate", "hostile-keyed", "latest-by-item"];
-
-/// The bytes of an example operator's component.
-fn component(package: &str) -> Vec<u8> {
-    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a folder can be made");
-        let options = toolchain::Options {
-            packages: PACKAGES.map(Into::into).into(),
-            target_dir: None,
-            output_dir: Some(folder.path().to_owned()),
-            quiet: true,
-        };
-        let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        toolchain::build(workspace, &options).expect("the examples can be built");
-        folder
-    });
-    let path = folder.path().join(package.replace('-', "_")).with_extension("wasm");
-    std::fs::read(path).expect("it was built")
-}
-
-/// One for all tests, as it is one for a process.
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<(Runtime, tempfile::TempDir)> = OnceLock::new();
-    let (runtime, _) = RUNTIME.get_or_init(|| {
-        let cache = tempfile::tempdir().expect("a folder can be made");
-        (Runtime::new(cache.path()).expect("wasmtime starts"), cache)
-    });
-    runtime
-}
+use crate::kit::{component, runtime};
 
 async fn start(package: &str, settings: &[(&str, &str)]) -> Process {
     let plugin = runtime().load(&component(package)).await.expect("it is an operator");

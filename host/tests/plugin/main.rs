@@ -1,0 +1,7 @@
+//! Components across the border: what crosses it in each call, and what is refused there.
+
+mod handmade;
+mod join;
+mod kit;
+mod process;
+mod window;
