@@ -64,6 +64,169 @@ fn q7_finds_the_highest_bids() {
     check("q7", &windows.iter().map(row).collect::<Vec<_>>());
 }
 
+#[test]
+fn q3_finds_who_sells_locally() {
+    let persons: BTreeMap<i64, &Value> = of_kind("person").map(|p| (integer(p, "id"), p)).collect();
+    let local = of_kind("auction").filter(|a| integer(a, "category") == 10).filter_map(|auction| {
+        let person = persons.get(&integer(auction, "seller"))?;
+        let (name, city, state) = (&person["name"], &person["city"], &person["state"]);
+        ["OR", "ID", "CA"].contains(&state.as_str()?).then(|| {
+            format!(r#"{{"name":{name},"city":{city},"state":{state},"auction":{}}}"#, auction["id"])
+        })
+    });
+    check_some("q3", &local.collect::<Vec<_>>());
+}
+
+#[test]
+fn q4_averages_the_prices_of_categories() {
+    let mut prices: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    for (auction, bid) in won() {
+        prices.entry(integer(auction, "category")).or_default().push(bid.price);
+    }
+    let mean = |(category, prices): (i64, Vec<i64>)| {
+        let mean = prices.iter().sum::<i64>() / prices.len() as i64;
+        format!(r#"{{"category":{category},"mean_price":{mean}}}"#)
+    };
+    assert_eq!(prices.len(), 5, "categories");
+    check_rows("q4", &prices.into_iter().map(mean).collect::<Vec<_>>(), 5);
+}
+
+#[test]
+fn q8_finds_who_sells_as_soon_as_they_come() {
+    let window = |event: &Value| {
+        let time = integer(event, "dateTime");
+        time - time.rem_euclid(10_000)
+    };
+    let sellers: BTreeSet<(i64, i64)> =
+        of_kind("auction").map(|auction| (window(auction), integer(auction, "seller"))).collect();
+    let new = of_kind("person").filter(|p| sellers.contains(&(window(p), integer(p, "id"))));
+    let row =
+        |p: &Value| format!(r#"{{"person":{},"name":{},"window_start":{}}}"#, p["id"], p["name"], window(p));
+    check_some("q8", &new.map(row).collect::<Vec<_>>());
+}
+
+#[test]
+fn q9_finds_the_winning_bids() {
+    let row = |(auction, bid): (&Value, &Bid)| {
+        let field = |name: &str| auction[name].clone();
+        format!(
+            r#"{{"of_auction":{},"itemName":{},"initialBid":{},"reserve":{},"dateTime":{},"expires":{},"seller":{},"category":{},"price":{},"bidder":{},"bidTime":{}}}"#,
+            field("id"),
+            field("itemName"),
+            field("initialBid"),
+            field("reserve"),
+            field("dateTime"),
+            field("expires"),
+            field("seller"),
+            field("category"),
+            bid.price,
+            bid.bidder,
+            bid.time_ms
+        )
+    };
+    check_some("q9", &won().into_iter().map(row).collect::<Vec<_>>());
+}
+
+#[test]
+fn q11_counts_bids_in_sessions() {
+    let mut times: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    bids().iter().for_each(|bid| times.entry(bid.bidder).or_default().push(bid.time_ms));
+    let mut expected = Vec::new();
+    for (bidder, mut times) in times {
+        times.sort_unstable();
+        for session in times.chunk_by(|one, next| next - one <= 10_000) {
+            let (count, start, end) = (session.len(), session[0], session[session.len() - 1] + 10_000);
+            expected.push(format!(
+                r#"{{"bidder":{bidder},"count":{count},"window_start":{start},"window_end":{end}}}"#
+            ));
+        }
+    }
+    check_some("q11", &expected);
+}
+
+#[test]
+fn q18_keeps_the_latest_bids() {
+    let mut latest: BTreeMap<(i64, i64), &Bid> = BTreeMap::new();
+    let rank = |bid: &Bid| (bid.time_ms, bid.price, bid.channel.clone(), bid.extra.clone());
+    for bid in bids() {
+        let known = latest.entry((bid.auction, bid.bidder)).or_insert(bid);
+        if rank(bid) > rank(known) {
+            *known = bid;
+        }
+    }
+    let row = |bid: &&Bid| {
+        let Bid { auction, bidder, price, channel, time_ms, extra } = bid;
+        format!(
+            r#"{{"auction":{auction},"bidder":{bidder},"price":{price},"channel":"{channel}","dateTime":{time_ms},"extra":"{extra}"}}"#
+        )
+    };
+    check_some("q18", &latest.values().map(row).collect::<Vec<_>>());
+}
+
+#[test]
+fn q19_ranks_the_highest_bids() {
+    let mut of_auction: BTreeMap<i64, Vec<(i64, i64, i64)>> = BTreeMap::new();
+    for bid in bids() {
+        of_auction.entry(bid.auction).or_default().push((-bid.price, bid.time_ms, bid.bidder));
+    }
+    let mut expected = Vec::new();
+    for (auction, mut highest) in of_auction {
+        highest.sort_unstable();
+        for (rank, (price, time, bidder)) in (1..=10).zip(highest) {
+            let price = -price;
+            expected.push(format!(
+                r#"{{"auction":{auction},"rank":{rank},"price":{price},"bidder":{bidder},"dateTime":{time}}}"#
+            ));
+        }
+    }
+    check_some("q19", &expected);
+}
+
+#[test]
+fn q20_expands_bids() {
+    let wanted = of_kind("auction").filter(|a| integer(a, "category") == 10);
+    let auctions: BTreeMap<i64, &Value> = wanted.map(|a| (integer(a, "id"), a)).collect();
+    let expanded = bids().iter().filter_map(|bid| {
+        let a = auctions.get(&bid.auction)?;
+        let Bid { auction, bidder, price, time_ms, .. } = bid;
+        Some(format!(
+            r#"{{"auction":{auction},"bidder":{bidder},"price":{price},"dateTime":{time_ms},"itemName":{},"initialBid":{},"reserve":{},"expires":{},"seller":{},"category":10}}"#,
+            a["itemName"], a["initialBid"], a["reserve"], a["expires"], a["seller"]
+        ))
+    });
+    check_some("q20", &expanded.collect::<Vec<_>>());
+}
+
+/// Each auction with the bid that wins it, if one does.
+fn won() -> Vec<(&'static Value, &'static Bid)> {
+    let mut of_auction: BTreeMap<i64, Vec<&Bid>> = BTreeMap::new();
+    bids().iter().for_each(|bid| of_auction.entry(bid.auction).or_default().push(bid));
+    let best = |auction: &'static Value| {
+        let open = integer(auction, "dateTime")..=integer(auction, "expires");
+        let bids = of_auction.get(&integer(auction, "id"))?.iter().filter(|b| open.contains(&b.time_ms));
+        Some((auction, *bids.max_by_key(|b| (b.price, -b.time_ms, -b.bidder))?))
+    };
+    of_kind("auction").filter_map(best).collect()
+}
+
+/// Runs a query in order and shuffled, with few and more tasks: always these rows.
+fn check_some(query: &str, expected: &[String]) {
+    check_rows(query, expected, 10);
+}
+
+fn check_rows(query: &str, expected: &[String], rows_min: usize) {
+    let expected = sorted(expected.iter().map(String::as_str));
+    assert!(expected.len() >= rows_min, "{} rows prove little", expected.len());
+    for (shuffle_s, parallelism, source) in [
+        (0, "1", generator as fn(u64, usize) -> String),
+        (4, "1", files),
+        (0, "4", files),
+        (4, "4", generator),
+    ] {
+        check_run(query, &source(shuffle_s, 3), parallelism, &expected);
+    }
+}
+
 /// Runs a query over the generator and over files, in order and shuffled, with few and more tasks and partitions:
 /// always these rows.
 fn check(query: &str, expected: &[String]) {
@@ -144,8 +307,19 @@ fn files(shuffle_s: u64, partitions: usize) -> String {
         auction = "integer"
         bidder = "integer"
         price = "integer"
+        channel = "text"
         dateTime = {{ type = "timestamp", unit = "ms" }}
         extra = "text"
+        id = "integer"
+        name = "text"
+        city = "text"
+        state = "text"
+        itemName = "text"
+        initialBid = "integer"
+        reserve = "integer"
+        expires = {{ type = "timestamp", unit = "ms" }}
+        seller = "integer"
+        category = "integer"
         "#
     )
 }
@@ -175,24 +349,40 @@ struct Bid {
     bidder: i64,
     price: i64,
     time_ms: i64,
+    channel: String,
     extra: String,
+}
+
+fn events() -> &'static [Value] {
+    static EVENTS_READ: OnceLock<Vec<Value>> = OnceLock::new();
+    EVENTS_READ.get_or_init(|| {
+        let events: Vec<Value> = lines(0).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert_eq!(events.len(), EVENTS);
+        events
+    })
+}
+
+fn of_kind(kind: &str) -> impl Iterator<Item = &'static Value> {
+    events().iter().filter(move |e| e["event_type"] == kind)
+}
+
+fn integer(event: &Value, name: &str) -> i64 {
+    event[name].as_i64().unwrap_or_else(|| panic!("{name} of {event}"))
 }
 
 fn bids() -> &'static [Bid] {
     static BIDS: OnceLock<Vec<Bid>> = OnceLock::new();
     BIDS.get_or_init(|| {
-        let text = lines(0);
-        let events: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-        assert_eq!(events.len(), EVENTS);
-        let integer = |event: &Value, name: &str| event[name].as_i64().unwrap();
+        let text = |event: &Value, name: &str| event[name].as_str().unwrap().to_owned();
         let bid = |event: &Value| Bid {
             auction: integer(event, "auction"),
             bidder: integer(event, "bidder"),
             price: integer(event, "price"),
             time_ms: integer(event, "dateTime"),
-            extra: event["extra"].as_str().unwrap().to_owned(),
+            channel: text(event, "channel"),
+            extra: text(event, "extra"),
         };
-        events.iter().filter(|e| e["event_type"] == "bid").map(bid).collect()
+        of_kind("bid").map(bid).collect()
     })
 }
 
@@ -201,7 +391,7 @@ fn rows(row: impl Fn(&Bid) -> String) -> Vec<String> {
 }
 
 fn bid(bid: &Bid) -> String {
-    let Bid { auction, bidder, price, time_ms, extra } = bid;
+    let Bid { auction, bidder, price, time_ms, extra, .. } = bid;
     format!(
         r#"{{"auction":{auction},"bidder":{bidder},"price":{price},"dateTime":{time_ms},"extra":"{extra}"}}"#
     )
