@@ -69,7 +69,7 @@ fn a_process_operator_needs_a_key_and_has_no_window() {
         reported(World::Process, "window = { type = \"tumbling\", size = \"1h\" }", TIMED),
         "p.toml:2:12: `o` is a process-operator, which has state and timers for each key; add `key = \"...\"`, the field \
          or fields that tell whose a row is\n\
-         p.toml:5:1: `o` is a process-operator, which has no windows; only an aggregate-operator has `window`\n"
+         p.toml:5:1: `o` is a process-operator, which has no windows; only an aggregate-operator or a window-operator has `window`\n"
     );
     assert_eq!(reported(World::Process, "key = \"k\"\nparallelism = 3", ""), "");
 }
@@ -413,7 +413,7 @@ fn what_windows_take_and_fire_suits_them() {
     }
     assert_eq!(
         reported(World::Transform, lateness, TIMED),
-        "p.toml:5:20: `o` is a transform-operator, which has no windows; only an aggregate-operator has \
+        "p.toml:5:20: `o` is a transform-operator, which has no windows; only an aggregate-operator or a window-operator has \
          `allowed_lateness`\n"
     );
 }
