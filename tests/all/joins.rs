@@ -201,7 +201,9 @@ fn what_is_alone_is_told_once() {
 #[test]
 fn what_a_join_keeps_can_be_looked_at() {
     let folder = Folder::new();
-    assert!(folder.live(JOINS, 2, "commit.done=kill@1").was_killed());
+    let joins =
+        JOINS.replace("events = 8_000", "events = 40_000").replace("events = 6_000", "events = 30_000");
+    assert!(folder.live(&joins, 2, "commit.done=kill@3").was_killed());
     let store = folder.path("p.checkpoints");
     let rows = |operator: &str| {
         let shown = tidemill(["state", "show", store.to_str().unwrap(), operator, "--limit", "20"]).well();
