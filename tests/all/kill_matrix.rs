@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tidemill_tests::{Consumer, Folder, workspace_file};
 
-use crate::lives::{JOINS, PROCESSES, WINDOWS, assert_nothing_staged, assert_same, committed, uninterrupted};
+use crate::lives::{
+    JOINS, PROCESSES, SESSIONS, WINDOWS, assert_nothing_staged, assert_same, committed, uninterrupted,
+};
 use crate::unaligned::{UNEVEN, rows_in_flight};
-use crate::windows::SESSIONS;
 
 /// A matrix waits for the disk more than it computes.
 const AT_ONCE: usize = 3;

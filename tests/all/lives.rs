@@ -85,6 +85,43 @@ pub(crate) const PROCESSES: &str = r#"
     path = "out/visits-*.jsonl"
     "#;
 
+/// Sessions of bidders, and the visits of each that are open at once with others; nothing is late.
+pub(crate) const SESSIONS: &str = r#"
+    name = "p"
+    [checkpoints]
+    interval = "30ms"
+    retain = 1
+    [sources.events]
+    type = "nexmark"
+    events = 50_000
+    events_per_second = 100_000
+    out_of_orderness = "40ms"
+    partitions = 2
+    pace = "event-time"
+    [operators.bids]
+    component = "@nexmark-bids"
+    input = "events"
+    [operators.visits]
+    component = "@count"
+    input = "bids"
+    key = "bidder"
+    window = { type = "session", gap = "7ms" }
+    [operators.by-fifties]
+    component = "@count"
+    input = "bids"
+    key = "auction"
+    window = { type = "hopping", size = "100ms", slide = "50ms" }
+    allowed_lateness = "20ms"
+    [sinks.visits-out]
+    type = "files"
+    input = "visits"
+    path = "out/visits-*.jsonl"
+    [sinks.fifties]
+    type = "files"
+    input = "by-fifties"
+    path = "out/fifties-*.jsonl"
+    "#;
+
 /// Each join of bids by price, which few of them share, and an aggregate behind the one whose watermark is held back. One
 /// partition has the versions of the table: with several, which of two at one time counts depends on chance.
 pub(crate) const JOINS: &str = r#"

@@ -3,7 +3,7 @@
 
 use tidemill_tests::{Consumer, Folder, sorted};
 
-use crate::lives::{assert_nothing_staged, assert_same, uninterrupted};
+use crate::lives::{SESSIONS, assert_nothing_staged, assert_same, uninterrupted};
 
 /// Rows of a file, `user,at`, counted by user; the fields of results in the order of their names.
 fn counted(rows: &str, operator: &str, fields: &str) -> Vec<String> {
@@ -111,43 +111,6 @@ fn a_window_fires_early_each_so_many_rows() {
     let fields = "[\"user\", \"count\", \"window_firing\", \"window_timing\"]";
     assert_eq!(counted(rows, every, fields), ["a,2,1,early", "a,2,2,early"]);
 }
-
-/// Sessions of bidders, and the visits of each that are open at once with others; nothing is late.
-pub(crate) const SESSIONS: &str = r#"
-    name = "p"
-    [checkpoints]
-    interval = "30ms"
-    retain = 1
-    [sources.events]
-    type = "nexmark"
-    events = 50_000
-    events_per_second = 100_000
-    out_of_orderness = "40ms"
-    partitions = 2
-    pace = "event-time"
-    [operators.bids]
-    component = "@nexmark-bids"
-    input = "events"
-    [operators.visits]
-    component = "@count"
-    input = "bids"
-    key = "bidder"
-    window = { type = "session", gap = "7ms" }
-    [operators.by-fifties]
-    component = "@count"
-    input = "bids"
-    key = "auction"
-    window = { type = "hopping", size = "100ms", slide = "50ms" }
-    allowed_lateness = "20ms"
-    [sinks.visits-out]
-    type = "files"
-    input = "visits"
-    path = "out/visits-*.jsonl"
-    [sinks.fifties]
-    type = "files"
-    input = "by-fifties"
-    path = "out/fifties-*.jsonl"
-    "#;
 
 #[test]
 fn windows_of_any_kind_survive_kills_and_other_parallelism() {

@@ -16,6 +16,7 @@ mod inbox;
 mod job;
 mod join;
 mod keeper;
+mod operator;
 mod outlets;
 mod process;
 mod recovery;

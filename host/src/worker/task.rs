@@ -14,17 +14,13 @@ use tidemill_flow::storage::Storage;
 use tidemill_flow::watermark::{Combiner, WATERMARK_MIN};
 use tokio::sync::watch;
 
-use super::aggregate::AggregateNode;
 use super::clock::ProcessingTime;
 use super::in_flight::{IN_FLIGHT_BYTES_MAX, Recorder, Remains};
 use super::inbox::{Ahead, Inbox, Taken};
-use super::join::JoinNode;
+use super::operator::Operator;
 use super::outlets::Edge;
-use super::process::ProcessNode;
-use super::snapshot::{Command, OperatorPart, ROWS_PER_SLICE, Snapshots, TaskPart};
+use super::snapshot::{Command, ROWS_PER_SLICE, Snapshots, TaskPart};
 use super::source::{Read, SourceHead};
-use super::transform::TransformNode;
-use super::windowed::WindowedNode;
 use super::{Barrier, Ended, JobError, Signal};
 use crate::sink::{DeadLetters, Place};
 
@@ -60,14 +56,6 @@ pub(super) struct Node {
     pub(super) operator: Operator,
     pub(super) outputs: Vec<Edge>,
     pub(super) late: Late,
-}
-
-pub(super) enum Operator {
-    Transform(Box<TransformNode>),
-    Aggregate(Box<AggregateNode>),
-    Join(Box<JoinNode>),
-    Windowed(Box<WindowedNode>),
-    Process(Box<ProcessNode>),
 }
 
 /// Where late rows go.
@@ -495,98 +483,6 @@ async fn sleep_until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-impl Operator {
-    /// Holds other key groups from now on; what it holds stands in the storage.
-    fn reopen(&mut self, groups: Range<u32>, watermark: i64) -> Result<(), JobError> {
-        match self {
-            Self::Transform(_) | Self::Windowed(_) | Self::Join(_) => {
-                unreachable!("nothing is in flight to it")
-            }
-            Self::Aggregate(aggregate) => aggregate.reopen(groups, watermark),
-            Self::Process(process) => process.reopen(groups, watermark),
-        }
-    }
-
-    /// Writes everything into the storage; how far time had come.
-    fn put_down(&mut self) -> Result<Option<i64>, JobError> {
-        let part = self.freeze();
-        while !self.write_slice(ROWS_PER_SLICE)? {}
-        Ok(part.map(|p| p.watermark))
-    }
-
-    /// Whether timers are due that haven't fired.
-    fn has_due(&mut self) -> bool {
-        match self {
-            Self::Transform(_) | Self::Aggregate(_) => false,
-            Self::Windowed(windowed) => windowed.has_due(),
-            Self::Join(join) => join.has_due(),
-            Self::Process(process) => process.has_due(),
-        }
-    }
-
-    /// Whether timers are due that a watermark has to wait for.
-    fn has_event_due(&mut self) -> bool {
-        match self {
-            Self::Transform(_) | Self::Aggregate(_) => false,
-            Self::Windowed(windowed) => windowed.has_event_due(),
-            Self::Join(join) => join.has_due(),
-            Self::Process(process) => process.has_event_due(),
-        }
-    }
-
-    /// When the next timer of processing time is due, in milliseconds since the Unix epoch.
-    fn next_processing_ms(&mut self) -> Option<i64> {
-        match self {
-            Self::Transform(_) | Self::Aggregate(_) | Self::Join(_) => None,
-            Self::Windowed(windowed) => windowed.next_processing_ms(),
-            Self::Process(process) => process.next_processing_ms(),
-        }
-    }
-
-    /// Begins a new epoch.
-    fn freeze(&mut self) -> Option<OperatorPart> {
-        match self {
-            Self::Transform(_) => None,
-            Self::Aggregate(aggregate) => Some(aggregate.freeze()),
-            Self::Join(join) => Some(join.freeze()),
-            Self::Windowed(windowed) => Some(windowed.freeze()),
-            Self::Process(process) => Some(process.freeze()),
-        }
-    }
-
-    /// Writes out up to `rows_max` rows of the epoch that was frozen; says whether that was all.
-    fn write_slice(&mut self, rows_max: usize) -> Result<bool, JobError> {
-        match self {
-            Self::Transform(_) => Ok(true),
-            Self::Aggregate(aggregate) => aggregate.write_slice(rows_max),
-            Self::Join(join) => join.write_slice(rows_max),
-            Self::Windowed(windowed) => windowed.write_slice(rows_max),
-            Self::Process(process) => process.write_slice(rows_max),
-        }
-    }
-
-    /// Keeps to its share of the memory; says whether it can't without writing into the storage.
-    fn is_crowded(&mut self) -> bool {
-        match self {
-            Self::Transform(_) => false,
-            Self::Aggregate(aggregate) => !aggregate.evict(),
-            Self::Join(join) => join.is_crowded(),
-            Self::Windowed(windowed) => !windowed.evict(),
-            Self::Process(process) => !process.evict(),
-        }
-    }
-
-    fn spill(&mut self) -> Result<(), JobError> {
-        match self {
-            Self::Transform(_) => Ok(()),
-            Self::Aggregate(aggregate) => aggregate.spill(),
-            Self::Join(join) => join.spill(),
-            Self::Windowed(windowed) => windowed.spill(),
-            Self::Process(process) => process.spill(),
-        }
     }
 }
 
