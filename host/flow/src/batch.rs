@@ -20,7 +20,7 @@ pub struct Batch {
     /// The event time of each row, in milliseconds since the Unix epoch; `None` on an edge without event time.
     pub times: Option<ScalarBuffer<i64>>,
     /// The watermark of the batch's channel just before each row. `None` says that no row is behind the
-    /// watermark before it, which is the usual case. With it the decision that a row is late falls row by
+    /// watermark before it or right at it, which is the usual case. With it the decision that a row is late falls row by
     /// row, and doesn't depend on where one batch ended and the next began.
     pub watermarks: Option<ScalarBuffer<i64>>,
     /// Where each row came from, as packed [`Position`]s; `None` for rows that were made from several.

@@ -71,7 +71,7 @@ impl BoundedOutOfOrderness {
     }
 
     /// Goes through the times of rows in their order of arrival. Returns the watermark before each row if any
-    /// row is behind the one before it.
+    /// row is behind the one before it or right at it.
     pub fn observe(&mut self, times: &[i64]) -> Option<Vec<i64>> {
         let after = |row: usize| times[row].saturating_sub(self.bound_ms).saturating_sub(1);
         observe(&mut self.watermark, times, after)
@@ -88,7 +88,7 @@ pub struct Punctuated {
 impl Punctuated {
     /// Goes through the times of rows in their order of arrival, and through what was said of time: `said[0]` before
     /// the first row, `said[n]` with row *n*, counted from 1, behind which it holds; [`WATERMARK_MIN`] where nothing
-    /// was. Returns the watermark before each row if any row is behind the one before it.
+    /// was. Returns the watermark before each row if any row is behind the one before it or right at it.
     ///
     /// # Panics
     /// When there isn't one word more than there are rows.
@@ -115,12 +115,13 @@ impl Arrival {
     }
 }
 
-/// Raises the watermark row by row, to `after` each. Returns the watermark before each row if any row is behind it.
+/// Raises the watermark row by row, to `after` each. Returns the watermark before each row if any row is behind it or
+/// right at it: a session that ends where a row begins takes the row in, if the watermark hasn't just closed it.
 fn observe(watermark: &mut i64, times: &[i64], after: impl Fn(usize) -> i64) -> Option<Vec<i64>> {
     let start = *watermark;
     let mut behind = false;
     for (row, &time) in times.iter().enumerate() {
-        behind |= time <= *watermark;
+        behind |= time <= watermark.saturating_add(1);
         *watermark = (*watermark).max(after(row));
     }
     behind.then(|| {
@@ -142,8 +143,9 @@ mod tests {
         let mut source = BoundedOutOfOrderness::new(10);
         assert_eq!(source.observe(&[100, 95, 110]), None);
         assert_eq!(source.watermark(), 99);
-        // 99 is behind the 99 that 110 left; 100 isn't.
-        assert_eq!(source.observe(&[100]), None);
+        // 99 is behind the 99 that 110 left, and 100 right at it; 101 isn't.
+        assert_eq!(source.observe(&[101]), None);
+        assert_eq!(source.observe(&[100]), Some(vec![99]));
         assert_eq!(source.observe(&[120, 99, 121]), Some(vec![99, 109, 109]));
         assert_eq!(source.watermark(), 110);
     }
@@ -151,7 +153,7 @@ mod tests {
     #[test]
     fn equal_times_are_never_behind() {
         let mut source = BoundedOutOfOrderness::new(0);
-        assert_eq!(source.observe(&[5, 5, 6, 6]), None);
+        assert_eq!(source.observe(&[5, 5, 6, 6]), Some(vec![WATERMARK_MIN, 4, 4, 5]));
         assert_eq!(source.watermark(), 5);
     }
 
@@ -195,7 +197,7 @@ mod tests {
 
     proptest::proptest! {
         /// Row by row, in any cut into batches: the watermark before each row is the largest that any row before it
-        /// has brought about, and it is told if a row is behind it.
+        /// has brought about, and it is told if a row is behind it or right at it.
         #[test]
         fn batches_can_be_cut_anywhere(
             rows in proptest::collection::vec((0..60_i64, proptest::option::of(0..60_i64)), 1..30),
@@ -221,7 +223,7 @@ mod tests {
                 };
                 let before = |row: usize| rows[..row].iter().map(after).max().unwrap_or(WATERMARK_MIN);
                 let expected: Vec<i64> = (from..until).map(before).collect();
-                let behind = times.iter().zip(&expected).any(|(time, watermark)| time <= watermark);
+                let behind = times.iter().zip(&expected).any(|(time, watermark)| *time <= watermark.saturating_add(1));
                 proptest::prop_assert_eq!(found, behind.then_some(expected));
                 proptest::prop_assert_eq!(source.watermark(), before(until));
                 from = until;

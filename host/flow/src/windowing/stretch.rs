@@ -223,13 +223,13 @@ impl Windowing {
         self.panes.store_used(&slots, &columns, &used);
         for (at, group) in stretch.groups.iter().enumerate() {
             if self.panes.is_present(group.slot) {
-                self.note_ready(stretch.keys.key(at), group, &notes[at], used[at]);
+                self.note_ready(stretch.keys.key(at), group, &notes[at]);
             }
         }
     }
 
     /// Notes what is to fire for the rows that a pane has now.
-    fn note_ready(&mut self, key: &[u8], group: &Group, notes: &Notes, has_more: bool) {
+    fn note_ready(&mut self, key: &[u8], group: &Group, notes: &Notes) {
         let limit = self.definition.rows_limit();
         let has_enough = limit.is_some_and(|limit| notes.new.unsigned_abs() >= limit);
         match self.definition.trigger {
@@ -239,7 +239,7 @@ impl Windowing {
             Trigger::Completion { .. } if group.is_over => {
                 self.late.push(key, group.hash, group.start, Why::Late);
             }
-            Trigger::Completion { early_interval_ms: Some(interval_ms), .. } if has_more => {
+            Trigger::Completion { early_interval_ms: Some(interval_ms), .. } if notes.new > 0 => {
                 let name = timer_name(Purpose::Early, group.start);
                 if self.timers.get(Clock::Processing, group.hash, key, &name).is_none() {
                     let at = self.now.saturating_add(interval_ms);

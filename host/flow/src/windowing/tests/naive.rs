@@ -123,11 +123,11 @@ impl Naive {
             whole.is_there = true;
             whole.times = (whole.times.0.min(time), whole.times.1.max(time));
         }
-        self.after_row(whole, is_accepted);
+        self.after_row(whole);
         true
     }
 
-    fn after_row(&mut self, mut whole: Window, is_accepted: bool) {
+    fn after_row(&mut self, mut whole: Window) {
         let has = |rows: u64| whole.is_there && whole.new >= rows;
         match (&self.definition.assigner, self.definition.trigger) {
             (Assigner::Count { rows }, _) if has(*rows) => {
@@ -141,7 +141,9 @@ impl Naive {
             (_, Trigger::Completion { early_rows: Some(rows), .. }) if !whole.is_over && has(rows) => {
                 self.fire(&mut whole, Timing::Early);
             }
-            (_, Trigger::Completion { early_interval_ms: Some(ms), .. }) if !whole.is_over && is_accepted => {
+            (_, Trigger::Completion { early_interval_ms: Some(ms), .. })
+                if !whole.is_over && whole.new > 0 =>
+            {
                 whole.early_at = whole.early_at.or(Some(self.now + ms));
             }
             _ => {}
