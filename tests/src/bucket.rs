@@ -1,6 +1,5 @@
 //! A bucket of a real object store on this machine: the Python package moto, which is installed when it is first needed.
 
-use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -8,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::target;
+use tidemill_nats_test::{python, skip};
 
 /// It honours `If-None-Match`, without which no two runs could be kept apart.
 const PACKAGE: &str = "moto[server]==5.2.5";
@@ -30,7 +29,7 @@ impl Bucket {
     /// When the server is there and doesn't start.
     pub fn new() -> Option<Self> {
         static SERVER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-        match SERVER.get_or_init(install) {
+        match SERVER.get_or_init(|| Ok(python::install("tests-s3", PACKAGE)?.join("moto_server"))) {
             Ok(server) => Some(Self::start(server)),
             Err(why) => {
                 skip(&format!("no object store to test with: {why}"));
@@ -100,41 +99,4 @@ impl Drop for Bucket {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
-}
-
-/// The server's program, in a folder of its own beside what cargo builds.
-fn install() -> Result<PathBuf, String> {
-    let folder = target().join("tests-s3");
-    let server = folder.join("bin/moto_server");
-    fs::create_dir_all(target()).map_err(|e| e.to_string())?;
-    let lock = File::create(target().join(".tests-s3-lock")).map_err(|e| e.to_string())?;
-    // Other processes of tests may be about to do the same. Closing the file gives the lock back.
-    lock.lock().map_err(|e| e.to_string())?;
-    let done = folder.join("installed");
-    if fs::read_to_string(&done).is_ok_and(|installed| installed == PACKAGE) {
-        return Ok(server);
-    }
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    run(Command::new(folder.join("bin/pip")).args([
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        PACKAGE,
-    ]))?;
-    fs::write(&done, PACKAGE).map_err(|e| e.to_string())?;
-    Ok(server)
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let ended = command.stdin(Stdio::null()).output().map_err(|e| format!("cannot run {command:?}: {e}"))?;
-    let said = String::from_utf8_lossy(&ended.stderr);
-    let last = said.lines().last().unwrap_or_default();
-    if ended.status.success() { Ok(()) } else { Err(format!("{command:?} failed: {last}")) }
-}
-
-/// Says that a test wasn't done, in a line that `cargo xtask test` counts. What `print!` says of a test that passes
-/// nobody sees.
-fn skip(why: &str) {
-    let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    let _ = writeln!(std::io::stdout(), "\ntest skipped: {name}: {why}");
 }

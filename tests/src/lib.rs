@@ -9,6 +9,7 @@ mod consumer;
 mod ended;
 mod folder;
 mod program;
+mod streams;
 
 pub use bucket::Bucket;
 pub use components::component;
@@ -16,8 +17,10 @@ pub use consumer::Consumer;
 pub use ended::Ended;
 pub use folder::{Folder, sorted};
 pub use program::{Running, command, tidemill, tidemill_in};
+pub use streams::Streams;
+pub use tidemill_nats_test::target;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The folder of the workspace.
 pub fn workspace() -> &'static Path {
@@ -43,10 +46,4 @@ pub fn example(path: &str) -> String {
         named += &format!("\"@{}\"{rest}", component.replace('_', "-"));
     }
     named
-}
-
-/// Cargo's folder for what it builds.
-pub fn target() -> PathBuf {
-    let asked = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    asked.map_or_else(|| workspace().join("target"), |target| workspace().join(target))
 }

@@ -62,6 +62,19 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Reading a stream, writing one, and the way through a pipeline from one to the other, each against the server alone.
+pub(crate) fn nats(workspace: &Workspace) -> Result<ExitCode> {
+    setup::ensure(workspace)?;
+    workspace.build_host(Profile::Release)?;
+    tidemill_nats_test::find()?;
+    for example in ["ingest", "output", "latency"] {
+        workspace.say(format_args!("the example `{example}` of host/jetstream"));
+        let run = ["run", "--release", "-p", "tidemill-jetstream", "--example", example];
+        succeed(&mut workspace.cargo(run))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The median of a criterion benchmark, in nanoseconds.
 fn median_ns(workspace: &Workspace, name: &str) -> Result<f64> {
     let path = workspace.target()?.join("criterion").join(name).join("new/estimates.json");

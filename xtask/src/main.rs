@@ -7,6 +7,7 @@ mod bench;
 mod demo;
 mod guests;
 mod lint;
+mod nats;
 mod setup;
 mod test;
 mod workspace;
@@ -25,21 +26,21 @@ struct Command {
     run: fn(&Workspace) -> Result<ExitCode>,
 }
 
-/// To add a command, add a line.
-const COMMANDS: [Command; 5] = [
+/// To add a command, add a line. A name may have an option, which is part of it.
+const COMMANDS: [Command; 7] = [
     Command { name: "setup", about: "makes this machine ready to build operators", run: setup::run },
     Command { name: "demo", about: "builds the host and runs the flights example", run: demo::run },
+    Command { name: "demo --nats", about: "the same between streams of a NATS server", run: nats::run },
     Command { name: "test", about: "runs all tests of the workspace", run: test::run },
     Command { name: "bench", about: "measures the border and the whole host, as ratios", run: bench::run },
+    Command { name: "bench --nats", about: "measures what lies between two streams", run: bench::nats },
     Command { name: "lint", about: "checks format, lints and the walls between packages", run: lint::run },
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let found = match arguments.as_slice() {
-        [name] => COMMANDS.iter().find(|command| command.name == name),
-        _ => None,
-    };
+    let typed = arguments.join(" ");
+    let found = COMMANDS.iter().find(|command| command.name == typed);
     let Some(command) = found else {
         eprint!("{}", usage());
         return ExitCode::from(2);
@@ -51,6 +52,6 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> String {
-    let lines = COMMANDS.iter().map(|command| format!("  {:8}{}\n", command.name, command.about));
+    let lines = COMMANDS.iter().map(|command| format!("  {:13}{}\n", command.name, command.about));
     format!("usage: cargo xtask COMMAND\n\n{}", lines.collect::<String>())
 }

@@ -1,5 +1,6 @@
 //! All tests of the workspace, and their sum in the last line.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::process::{ExitCode, Stdio};
@@ -11,8 +12,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     setup::ensure(workspace)?;
     let tidemill = workspace.build_host(Profile::Dev)?;
     guests::build(workspace, &tidemill)?;
+    let nats_server = nats_server(workspace)?;
     workspace.say("running the tests");
-    let (mut counts, passed) = run_all(workspace)?;
+    let (mut counts, passed) = run_all(workspace, &nats_server)?;
     if !passed && counts.failed == 0 {
         // A crate that doesn't compile or a test that aborts leaves no count behind.
         eprintln!("error: cargo test failed without a failed test; its messages are above; counted as one");
@@ -26,9 +28,23 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     Ok(if counts.failed == 0 && counts.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The program that tests of NATS start; empty if there is none, which they then needn't look for themselves.
+fn nats_server(workspace: &Workspace) -> Result<OsString> {
+    workspace.say("looking for nats-server; where there is none, Python's pip installs one for the tests");
+    match tidemill_nats_test::find() {
+        Ok(program) => Ok(program.into()),
+        Err(why) if tidemill_nats_test::is_named() => Err(why.to_owned()),
+        Err(why) => {
+            workspace.say(format_args!("tests that need nats-server are skipped: {why}"));
+            Ok(OsString::new())
+        }
+    }
+}
+
 /// Runs them all, whichever fail; the counts and whether cargo was content.
-fn run_all(workspace: &Workspace) -> Result<(Counts, bool)> {
+fn run_all(workspace: &Workspace, nats_server: &OsStr) -> Result<(Counts, bool)> {
     let mut command = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
+    command.env(tidemill_nats_test::VARIABLE, nats_server);
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| cannot_start(&command, &error))?;
     let mut counts = Counts::default();
     let stdout = child.stdout.take().ok_or("cargo's output is not piped")?;

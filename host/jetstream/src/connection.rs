@@ -1,7 +1,8 @@
 //! A connection to servers.
 
 use async_nats::jetstream::{self, ErrorCode, context::ContextBuilder, stream::Stream};
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
@@ -19,6 +20,7 @@ const MESSAGES_WAITING_MAX: usize = 256 << 10;
 pub struct Connection {
     client: Client,
     context: jetstream::Context,
+    settings: Arc<Settings>,
 }
 
 impl Connection {
@@ -33,16 +35,26 @@ impl Connection {
             Error::Settings(format!("the servers {servers}: {e}; write them as in nats://host:4222"))
         })?;
         let connected = options(settings).await?.connect(addresses).await;
-        let client = connected.map_err(|e| Error::Unavailable {
-            action: format!("connect to {servers}"),
-            reason: e.to_string(),
+        let client = connected.map_err(|e| match e.kind() {
+            ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => Error::Refused {
+                action: format!("connect to {servers}"),
+                code: 0,
+                reason: e.to_string(),
+                advice: "see that the credentials are those of a user there".to_owned(),
+            },
+            _ => Error::Unavailable { action: format!("connect to {servers}"), reason: e.to_string() },
         })?;
         let builder = ContextBuilder::new().timeout(settings.request_timeout);
         let context = match &settings.domain {
             Some(domain) => builder.domain(domain).build(client.clone()),
             None => builder.build(client.clone()),
         };
-        Ok(Self { client, context })
+        Ok(Self { client, context, settings: Arc::new(settings.clone()) })
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The connection itself.
@@ -60,11 +72,22 @@ impl Connection {
     /// # Errors
     /// When there is none of this name, or it can't be looked up.
     pub async fn stream(&self, name: &str) -> Result<Stream, Error> {
-        use jetstream::context::GetStreamErrorKind::JetStream;
+        use jetstream::context::GetStreamErrorKind::{EmptyName, InvalidStreamName, JetStream, Request};
         let action = || format!("look up the stream `{name}`");
         self.context.get_stream(name).await.map_err(|error| match error.kind() {
             JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                 Error::NoStream { stream: name.to_owned() }
+            }
+            // Its servers elect a leader.
+            JetStream(error)
+                if matches!(
+                    error.error_code(),
+                    ErrorCode::CLUSTER_NOT_AVAILABLE
+                        | ErrorCode::CLUSTER_NOT_ACTIVE
+                        | ErrorCode::CLUSTER_NOT_LEADER
+                ) =>
+            {
+                Error::Unavailable { action: action(), reason: error.to_string() }
             }
             JetStream(error) => Error::Refused {
                 action: action(),
@@ -72,7 +95,10 @@ impl Connection {
                 reason: error.to_string(),
                 advice: "see that JetStream is enabled for the account".to_owned(),
             },
-            _ => Error::Unavailable { action: action(), reason: error.to_string() },
+            EmptyName | InvalidStreamName => Error::Settings(format!(
+                "`{name}` can't be a stream's name: it may have no white space, dots, `*` or `>`"
+            )),
+            Request => Error::Unavailable { action: action(), reason: error.to_string() },
         })
     }
 }
@@ -119,6 +145,7 @@ fn tell(event: &Event) {
     match event {
         Event::Connected => tracing::info!("connected to NATS"),
         Event::Disconnected => tracing::warn!("lost the connection to NATS; it is tried again"),
+        Event::Closed => tracing::debug!("the connection to NATS is closed"),
         event => tracing::warn!("NATS: {event}"),
     }
 }

@@ -42,6 +42,31 @@ pub enum Error {
         /// What can be done.
         advice: String,
     },
+    /// A stream can't be used for this as it is configured.
+    Unfit {
+        /// The stream.
+        stream: String,
+        /// What it would have to be.
+        reason: String,
+        /// What can be done, with the line to type.
+        advice: String,
+    },
+    /// A message can't be published as it is.
+    Message {
+        /// Where it was to go.
+        subject: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An epoch can't be published as it is.
+    Epoch {
+        /// Whose it is.
+        producer: String,
+        /// Its number.
+        epoch: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Another run has taken over the output of this one.
     Fenced {
         /// The stream.
@@ -77,6 +102,15 @@ impl fmt::Display for Error {
             }
             Self::Changed { stream, expected, found, advice } => {
                 write!(f, "the stream `{stream}` has changed: expected {expected}, found {found}; {advice}")
+            }
+            Self::Unfit { stream, reason, advice } => {
+                write!(f, "the stream `{stream}` can't be used: {reason}; {advice}")
+            }
+            Self::Message { subject, reason } => {
+                write!(f, "a message to `{subject}` can't be published: {reason}")
+            }
+            Self::Epoch { producer, epoch, reason } => {
+                write!(f, "epoch {epoch} of `{producer}` can't be published: {reason}")
             }
             Self::Fenced { stream, producer, by } => write!(
                 f,

@@ -2,9 +2,22 @@
 //! publishing so that each row arrives once.
 
 mod connection;
+pub mod doctor;
 mod error;
+mod fitness;
+mod names;
+mod provision;
+mod publish;
+mod read;
 mod settings;
+mod subject;
 
 pub use connection::Connection;
 pub use error::Error;
+pub use fitness::{check_duplicate_window, check_takes, covers};
+pub use names::{check_server, check_stream};
+pub use provision::{Ensured, StreamWanted, ensure_stream};
+pub use publish::{BatchLimits, Epoch, Outcome, Outgoing, Partial, Pipelined, Transactions, WindowLimits};
+pub use read::{Batch, Message, Options, Position, Reader, Start, identity_of};
 pub use settings::{Credentials, Reconnect, Secret, Settings, Tls};
+pub use subject::{HeaderTemplate, RefusedValue, Template};
