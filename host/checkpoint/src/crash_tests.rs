@@ -93,7 +93,7 @@ impl Crashing for Simulated {
     }
 }
 
-#[cfg(feature = "s3")]
+#[cfg(feature = "object")]
 impl Crashing for crate::object::tests::Faulty {
     fn backing(&self) -> Arc<dyn Backing> {
         Arc::new(crate::object::Objects::of_tests(Arc::new(self.clone())))
@@ -316,7 +316,7 @@ proptest! {
     }
 }
 
-#[cfg(feature = "s3")]
+#[cfg(feature = "object")]
 proptest! {
     // Each has threads of its own for every process that it starts.
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]

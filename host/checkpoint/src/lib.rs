@@ -34,7 +34,7 @@ mod files;
 mod local;
 mod manifest;
 mod names;
-#[cfg(feature = "s3")]
+#[cfg(feature = "object")]
 mod object;
 mod place;
 mod runs;
@@ -53,6 +53,6 @@ pub use manifest::{
     WatermarkRange,
 };
 pub use names::{CheckpointName, Digest, FileName, PartPath, SavepointName, Selector};
-pub use place::{Place, S3Place};
+pub use place::{JetStreamPlace, Place, S3Place};
 pub use store::Store;
 pub use verify::{Progress, Report};

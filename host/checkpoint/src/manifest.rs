@@ -137,6 +137,15 @@ pub enum Position {
         /// What the log says of the records before, to notice that they were changed; 16 hex digits.
         history: String,
     },
+    /// In a stream of a server.
+    Stream {
+        /// The stream's identity, to notice that another stands in its place; 16 hex digits.
+        stream: String,
+        /// The last message that was read; 0: none.
+        sequence: u64,
+        /// A hash of the last messages, to notice that they were changed; 16 hex digits.
+        history: String,
+    },
 }
 
 /// An operator with state, and what its state means.
@@ -307,6 +316,13 @@ pub enum Becomes {
         /// Its path from then on.
         committed: PartPath,
     },
+    /// Messages of a stream. Stands before the next one, which it would be taken for.
+    Messages {
+        /// The stream.
+        stream: String,
+        /// Its number among the epochs of the sink; numbers rise.
+        epoch: u64,
+    },
     /// A transaction of the log in the sink's folder.
     Transaction {
         /// Its number among those of the sink; numbers rise.
@@ -318,6 +334,7 @@ impl std::fmt::Display for Becomes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File { committed } => write!(f, "{committed}"),
+            Self::Messages { stream, epoch } => write!(f, "epoch {epoch} of the stream {stream}"),
             Self::Transaction { epoch } => write!(f, "transaction {epoch}"),
         }
     }
@@ -400,6 +417,9 @@ impl Partition {
             Position::File { tail_hash, .. } => hex("tail's hash", tail_hash),
             Position::Log { log, history, .. } => {
                 hex("log's identity", log).and_then(|()| hex("history's hash", history))
+            }
+            Position::Stream { stream, history, .. } => {
+                hex("stream's identity", stream).and_then(|()| hex("history's hash", history))
             }
             Position::Generated { .. } => Ok(()),
         }

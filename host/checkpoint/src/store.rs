@@ -54,17 +54,18 @@ impl Store {
     /// When another process holds it, it belongs to another pipeline, the place holds something else, or the
     /// file system or service fails.
     pub fn open(place: impl Into<Place>, pipeline: &str) -> Result<Self, Error> {
-        match place.into() {
-            Place::Folder(folder) => Self::open_at(Arc::new(make_local(&folder)?), pipeline),
-            #[cfg(feature = "s3")]
-            Place::S3(place) => {
-                let objects = crate::object::Objects::s3(&place)?;
-                objects.check_conditions()?;
-                Self::open_at(Arc::new(objects), pipeline)
-            }
-            #[cfg(not(feature = "s3"))]
-            Place::S3(place) => Err(without_s3(&place)),
+        let place = match place.into() {
+            Place::Folder(folder) => return Self::open_at(Arc::new(make_local(&folder)?), pipeline),
+            place => place,
+        };
+        #[cfg(feature = "object")]
+        {
+            let objects = crate::object::Objects::at(&place, true)?;
+            objects.check_conditions()?;
+            Self::open_at(Arc::new(objects), pipeline)
         }
+        #[cfg(not(feature = "object"))]
+        Err(without_objects(&place))
     }
 
     pub(crate) fn open_at(backing: Arc<dyn Backing>, pipeline: &str) -> Result<Self, Error> {
@@ -117,12 +118,12 @@ impl Store {
                 (Arc::new(Local::new(&folder)), "there is no such folder")
             }
             Place::Folder(folder) => (Arc::new(Local::new(&folder)), "no run of a pipeline has begun there"),
-            #[cfg(feature = "s3")]
-            Place::S3(place) => {
-                (Arc::new(crate::object::Objects::s3(&place)?), "no run of a pipeline has begun there")
+            #[cfg(feature = "object")]
+            place => {
+                (Arc::new(crate::object::Objects::at(&place, false)?), "no run of a pipeline has begun there")
             }
-            #[cfg(not(feature = "s3"))]
-            Place::S3(place) => return Err(without_s3(&place)),
+            #[cfg(not(feature = "object"))]
+            place => return Err(without_objects(&place)),
         };
         Self::look_at_place(backing, why)
     }
@@ -363,9 +364,9 @@ fn make_local(folder: &Path) -> Result<Local, Error> {
     Ok(local)
 }
 
-#[cfg(not(feature = "s3"))]
-fn without_s3(place: &crate::place::S3Place) -> Error {
-    Error::Invalid(format!("{place} can't be used: this tidemill was built without the feature `s3`"))
+#[cfg(not(feature = "object"))]
+fn without_objects(place: &Place) -> Error {
+    Error::Invalid(format!("{place} can't be used: this tidemill was built without object stores"))
 }
 
 /// A folder with other things in it is nobody's store: removing what no checkpoint needs would be removing these.

@@ -76,7 +76,7 @@ impl Read for Ranges {
         }
         let range = self.at..self.bytes.min(self.at + PART_BYTES);
         let block = self.engine.wait(self.engine.store.get_range(&self.name, range.clone()));
-        let block = block.map_err(|error| io::Error::other(super::engine::reason(&error)))?;
+        let block = block.map_err(|error| io::Error::other(self.engine.reason(&error)))?;
         if block.len() as u64 != range.end - range.start {
             return Err(io::Error::other(format!(
                 "the service sent {} bytes of {}",

@@ -1,8 +1,8 @@
-//! A store in an object store that speaks S3. Objects appear whole, in one step, and are in the next listing: so nothing
-//! has to be synced, renamed or cleared away. What it hasn't is locks.
+//! A store in an object store: one that speaks S3, or JetStream's. Objects appear whole, in one step, and are in the next
+//! listing: so nothing has to be synced, renamed or cleared away. What it hasn't is locks.
 //!
-//! **Who may write.** A run's number is taken by a conditional write (`If-None-Match: *`) of `runs/<n>`, of which of two
-//! at the same time one succeeds; its content tells whose it is, so that an answer that was lost can be looked up. A run
+//! **Who may write.** A run's number is taken by a conditional write (S3: `If-None-Match: *`) of `runs/<n>`, of which of
+//! two at the same time one succeeds; its content tells whose it is, so that an answer that was lost can be looked up. A run
 //! that sees a newer number stops. It looks before it writes a manifest, before it begins a commit, and before it
 //! removes anything. Between the look and the deed a newer run may begin. What can come of that:
 //!
@@ -27,6 +27,9 @@
 
 mod download;
 mod engine;
+#[cfg(feature = "jetstream")]
+mod jetstream;
+#[cfg(feature = "s3")]
 mod s3;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -46,7 +49,7 @@ use self::engine::Engine;
 use crate::backing::{Backing, Guard, Put};
 use crate::error::Error;
 use crate::names::Digest;
-use crate::place::S3Place;
+use crate::place::Place;
 use crate::runs::chance;
 
 /// Files that nothing needs stay so long, counted from the newest file that there is. Far more than a request can be on
@@ -64,23 +67,55 @@ pub(crate) struct Objects {
     grace: Duration,
     /// The files that are there, with their sizes, since they were listed; none: they weren't. Held for moments.
     present: Mutex<Option<BTreeMap<String, u64>>>,
+    /// The bucket in JetStream, if it is one: there what uploads leave that died is ours to remove.
+    #[cfg(feature = "jetstream")]
+    bucket: Option<jetstream::Bucket>,
 }
 
 impl Objects {
-    /// The place in a bucket.
-    pub(crate) fn s3(place: &S3Place) -> Result<Self, Error> {
-        Self::new(s3::client(place)?, place.to_string(), place.prefix())
+    /// The place in a bucket. Whether a bucket that isn't there is made where stores can do that is said.
+    ///
+    /// # Errors
+    /// When it is a folder, or an object store that this was built without or that isn't set up. Nothing is asked of
+    /// the service yet.
+    #[cfg_attr(not(feature = "jetstream"), expect(unused_variables, reason = "nobody makes buckets of S3"))]
+    pub(crate) fn at(place: &Place, makes: bool) -> Result<Self, Error> {
+        match place {
+            #[cfg(feature = "s3")]
+            Place::S3(s3) => Self::new(s3::client(s3)?, place.to_string(), s3.prefix(), s3::REACHED_BY),
+            #[cfg(feature = "jetstream")]
+            Place::JetStream(at) => {
+                let bucket = jetstream::Bucket::new(at, makes).map_err(Error::Invalid)?;
+                let store = Arc::new(bucket.clone());
+                let objects = Self::new(store, place.to_string(), at.prefix(), jetstream::REACHED_BY)?;
+                Ok(Self { bucket: Some(bucket), ..objects })
+            }
+            place => Err(Error::Invalid(format!(
+                "{place} can't be used: it is in no object store that this tidemill was built with"
+            ))),
+        }
     }
 
-    fn new(store: Arc<dyn ObjectStore>, shown: String, prefix: &str) -> Result<Self, Error> {
-        let engine = Arc::new(Engine::new(store, shown, prefix)?);
-        Ok(Self { engine, grace: GRACE, present: Mutex::default() })
+    fn new(
+        store: Arc<dyn ObjectStore>,
+        shown: String,
+        prefix: &str,
+        reached_by: &'static str,
+    ) -> Result<Self, Error> {
+        let engine = Arc::new(Engine::new(store, shown, prefix, reached_by)?);
+        Ok(Self {
+            engine,
+            grace: GRACE,
+            present: Mutex::default(),
+            #[cfg(feature = "jetstream")]
+            bucket: None,
+        })
     }
 
     /// One in which nothing is too young to be removed.
     #[cfg(test)]
     pub(crate) fn of_tests(store: Arc<dyn ObjectStore>) -> Self {
-        let objects = Self::new(store, "memory".to_owned(), "").expect("a thread can be started");
+        let objects = Self::new(store, "memory".to_owned(), "", "memory").expect("a thread can be started");
         Self { grace: Duration::ZERO, ..objects }
     }
 
@@ -95,7 +130,7 @@ impl Objects {
         self.remove(&path)?;
         if second {
             return Err(Error::Invalid(format!(
-                "{} is in an object store that ignores the condition of a write (If-None-Match: *), so nothing would \
+                "{} is in an object store that ignores the condition of a write (S3: If-None-Match: *), so nothing would \
                  keep two runs apart; use one that heeds it, such as S3, R2, Ceph or a MinIO of 2024 or later",
                 self.describe()
             )));
@@ -134,6 +169,22 @@ impl Objects {
         Ok(listed)
     }
 
+    /// Removes what uploads have left that died, where nobody else does; unless told to do so now, once in a while.
+    #[cfg_attr(
+        not(feature = "jetstream"),
+        expect(unused_variables, reason = "in S3 a rule of the bucket does it")
+    )]
+    fn clear_away(&self, now: bool) -> Result<(), Error> {
+        #[cfg(feature = "jetstream")]
+        if let Some(bucket) = &self.bucket
+            && (now || bucket.is_due(GRACE))
+        {
+            let removed = self.engine.wait(bucket.remove_orphans(GRACE));
+            removed.map_err(|error| self.engine.failed("clear away interrupted uploads in", "", error))?;
+        }
+        Ok(())
+    }
+
     fn present(&self) -> MutexGuard<'_, Option<BTreeMap<String, u64>>> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,6 +200,7 @@ impl Backing for Objects {
     }
 
     fn list_settled(&self, folder: &str) -> Result<Vec<(String, u64)>, Error> {
+        self.clear_away(false)?;
         let listed = self.listed(folder)?.into_iter();
         Ok(listed.filter(|(_, _, age)| *age >= self.grace).map(|(path, bytes, _)| (path, bytes)).collect())
     }
@@ -256,6 +308,6 @@ impl Backing for Objects {
     }
 
     fn clean(&self) -> Result<(), Error> {
-        Ok(())
+        self.clear_away(true)
     }
 }

@@ -23,6 +23,9 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// ...to here: all five together are less than the time for retries.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// What to look at when the service doesn't answer.
+pub(super) const REACHED_BY: &str = "AWS_ENDPOINT_URL, AWS_REGION, the network";
+
 /// The client for a bucket. Nothing is asked of the service yet.
 pub(super) fn client(place: &S3Place) -> Result<Arc<dyn ObjectStore>, Error> {
     // Fails if there is one already, which then does as well.

@@ -1,4 +1,4 @@
-//! An object store in memory that fails as those on a network do: before the deed, or after it.
+//! An object store, in memory or behind this, that fails as those on a network do: before the deed, or after it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -30,11 +30,17 @@ pub(crate) enum Fault {
     Conflict,
 }
 
-/// An object store in memory.
-#[derive(Clone, Debug, Default)]
+/// An object store over another: one in memory, unless that is said.
+#[derive(Clone, Debug)]
 pub(crate) struct Faulty {
-    inner: Arc<InMemory>,
+    inner: Arc<dyn ObjectStore>,
     plan: Arc<Mutex<Plan>>,
+}
+
+impl Default for Faulty {
+    fn default() -> Self {
+        Self::over(Arc::new(InMemory::new()))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +61,10 @@ struct Plan {
 }
 
 impl Faulty {
+    pub(crate) fn over(inner: Arc<dyn ObjectStore>) -> Self {
+        Self { inner, plan: Arc::default() }
+    }
+
     pub(crate) fn next(&self, faults: &[Fault]) {
         self.plan().faults = faults.iter().copied().collect();
     }

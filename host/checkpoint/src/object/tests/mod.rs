@@ -25,16 +25,38 @@ struct World {
     bucket: Faulty,
     folder: tempfile::TempDir,
     grace: Duration,
+    /// Where the bucket is, and who moves its bytes; dropped last.
+    #[cfg(feature = "jetstream")]
+    _servers: Option<(tokio::runtime::Runtime, tidemill_nats_test::Server)>,
 }
 
 impl World {
     fn new() -> Self {
-        Self { bucket: Faulty::default(), folder: tempfile::tempdir().unwrap(), grace: Duration::ZERO }
+        Self::of(Faulty::default())
+    }
+
+    fn of(bucket: Faulty) -> Self {
+        Self {
+            bucket,
+            folder: tempfile::tempdir().unwrap(),
+            grace: Duration::ZERO,
+            #[cfg(feature = "jetstream")]
+            _servers: None,
+        }
+    }
+
+    /// On a server of its own; none if there can't be one.
+    #[cfg(feature = "jetstream")]
+    fn in_jetstream() -> Option<Self> {
+        let server = tidemill_nats_test::Server::start()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let bucket = super::jetstream::tests::connected(&runtime, &server.url());
+        Some(Self { _servers: Some((runtime, server)), ..Self::of(Faulty::over(Arc::new(bucket))) })
     }
 
     fn objects(&self) -> Arc<Objects> {
         let shown = "s3://bucket/a/b".to_owned();
-        let mut objects = Objects::new(Arc::new(self.bucket.clone()), shown, "a/b").unwrap();
+        let mut objects = Objects::new(Arc::new(self.bucket.clone()), shown, "a/b", "nothing").unwrap();
         objects.grace = self.grace;
         Arc::new(objects)
     }
@@ -104,9 +126,47 @@ fn count(count: usize) -> NonZeroUsize {
     NonZeroUsize::new(count).unwrap()
 }
 
-#[test]
-fn a_checkpoint_comes_back_as_it_was() {
-    let world = World::new();
+/// Each of these promises is kept by each object store.
+macro_rules! promises {
+    ($($promise:ident)*) => {
+        mod in_memory {
+            $(#[test]
+            fn $promise() {
+                super::$promise(super::World::new());
+            })*
+        }
+
+        #[cfg(feature = "jetstream")]
+        mod in_jetstream {
+            $(#[test]
+            fn $promise() {
+                if let Some(world) = super::World::in_jetstream() {
+                    super::$promise(world);
+                }
+            })*
+        }
+    };
+}
+
+promises! {
+    a_checkpoint_comes_back_as_it_was
+    what_is_there_is_not_uploaded_again
+    an_older_run_is_refused_whatever_it_writes
+    a_zombies_late_manifest_is_never_restored
+    a_manifest_that_was_there_when_a_run_began_is_no_zombies
+    an_answer_that_is_lost_is_looked_up
+    two_runs_never_have_the_same_number
+    a_service_that_cannot_be_reached_fails_a_checkpoint_and_the_next_one_succeeds
+    a_service_that_ignores_conditions_is_refused
+    files_that_are_young_stay_though_nothing_names_them
+    a_file_that_is_old_and_comes_again_is_made_young
+    a_person_keeps_and_deletes_where_nothing_is_locked
+    what_was_changed_in_the_bucket_is_noticed
+    a_service_that_does_not_answer_says_nothing_about_what_it_keeps
+    what_is_nobodys_store_is_said_to_be_none
+}
+
+fn a_checkpoint_comes_back_as_it_was(world: World) {
     let store = world.open();
     let large: Vec<u8> = (0..PART_BYTES * 2 + 5).map(|at| (at / 7) as u8).collect();
     let exact = &large[..usize::try_from(PART_BYTES).unwrap()];
@@ -137,9 +197,7 @@ fn a_checkpoint_comes_back_as_it_was() {
     }
 }
 
-#[test]
-fn what_is_there_is_not_uploaded_again() {
-    let world = World::new();
+fn what_is_there_is_not_uploaded_again(world: World) {
     let store = world.open();
     let first = world.checkpoint(&store, 1, &[("1.sst", b"rows")]);
     world.bucket.written();
@@ -155,9 +213,7 @@ fn what_is_there_is_not_uploaded_again() {
     assert_eq!(world.bucket.written(), [""; 0]);
 }
 
-#[test]
-fn an_older_run_is_refused_whatever_it_writes() {
-    let world = World::new();
+fn an_older_run_is_refused_whatever_it_writes(world: World) {
     let old = world.open();
     world.checkpoint(&old, 1, &[("1.sst", b"rows")]);
     let new = world.open();
@@ -174,9 +230,7 @@ fn an_older_run_is_refused_whatever_it_writes() {
     assert_eq!(names(&new), ["checkpoint 1 (run 1)", "checkpoint 2 (run 2)"]);
 }
 
-#[test]
-fn a_zombies_late_manifest_is_never_restored() {
-    let world = World::new();
+fn a_zombies_late_manifest_is_never_restored(world: World) {
     let old = world.open();
     world.checkpoint(&old, 1, &[("1.sst", b"rows")]);
     // The newer run begins after the older one has looked for it, and before its manifest is there.
@@ -193,9 +247,7 @@ fn a_zombies_late_manifest_is_never_restored() {
     world.checkpoint(&next, 3, &[]);
 }
 
-#[test]
-fn a_manifest_that_was_there_when_a_run_began_is_no_zombies() {
-    let world = World::new();
+fn a_manifest_that_was_there_when_a_run_began_is_no_zombies(world: World) {
     let store = world.open();
     for number in 1..=3 {
         world.checkpoint(&store, number, &[]);
@@ -204,9 +256,7 @@ fn a_manifest_that_was_there_when_a_run_began_is_no_zombies() {
     assert_eq!(names(&world.open()).len(), 3);
 }
 
-#[test]
-fn an_answer_that_is_lost_is_looked_up() {
-    let world = World::new();
+fn an_answer_that_is_lost_is_looked_up(world: World) {
     let store = world.open();
     // Files first: none. Then the manifest and its copy.
     for (number, fault) in (1..).zip([Fault::Lost, Fault::Repeated]) {
@@ -220,9 +270,7 @@ fn an_answer_that_is_lost_is_looked_up() {
     assert_eq!(world.open().run(), 2, "a number of a run that was taken is taken");
 }
 
-#[test]
-fn two_runs_never_have_the_same_number() {
-    let world = World::new();
+fn two_runs_never_have_the_same_number(world: World) {
     let runs = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -234,9 +282,7 @@ fn two_runs_never_have_the_same_number() {
     assert_eq!(runs, [1, 2, 3, 4, 5, 6, 7, 8]);
 }
 
-#[test]
-fn a_service_that_cannot_be_reached_fails_a_checkpoint_and_the_next_one_succeeds() {
-    let world = World::new();
+fn a_service_that_cannot_be_reached_fails_a_checkpoint_and_the_next_one_succeeds(world: World) {
     let store = world.open();
     world.checkpoint(&store, 1, &[("1.sst", b"rows")]);
     for refused in 0..4 {
@@ -253,17 +299,14 @@ fn a_service_that_cannot_be_reached_fails_a_checkpoint_and_the_next_one_succeeds
     store.verify(&manifest, &|_| ()).unwrap();
 }
 
-#[test]
-fn a_service_that_ignores_conditions_is_refused() {
-    let world = World::new();
+fn a_service_that_ignores_conditions_is_refused(world: World) {
     world.bucket.ignore_conditions();
     let message = world.try_open().unwrap_err().to_string();
     assert!(message.contains("ignores the condition of a write"), "{message}");
 }
 
-#[test]
-fn files_that_are_young_stay_though_nothing_names_them() {
-    let world = World { grace: GRACE, ..World::new() };
+fn files_that_are_young_stay_though_nothing_names_them(world: World) {
+    let world = World { grace: GRACE, ..world };
     let store = world.open();
     world.checkpoint(&store, 1, &[("1.sst", b"first")]);
     world.put(&store, &[("2.sst", b"of nobody")]).unwrap();
@@ -279,9 +322,8 @@ fn files_that_are_young_stay_though_nothing_names_them() {
     store.verify(&manifest, &|_| ()).unwrap();
 }
 
-#[test]
-fn a_file_that_is_old_and_comes_again_is_made_young() {
-    let world = World { grace: GRACE, ..World::new() };
+fn a_file_that_is_old_and_comes_again_is_made_young(world: World) {
+    let world = World { grace: GRACE, ..world };
     let old = world.open();
     let first = world.put(&old, &[("1.sst", b"rows")]).unwrap();
     old.abandon();
@@ -293,9 +335,7 @@ fn a_file_that_is_old_and_comes_again_is_made_young() {
     assert_eq!(collected.files_count, 0);
 }
 
-#[test]
-fn a_person_keeps_and_deletes_where_nothing_is_locked() {
-    let world = World::new();
+fn a_person_keeps_and_deletes_where_nothing_is_locked(world: World) {
     let store = world.open();
     for number in 1..=3 {
         world.checkpoint(&store, number, &[("1.sst", format!("rows of {number}").as_bytes())]);
@@ -311,9 +351,7 @@ fn a_person_keeps_and_deletes_where_nothing_is_locked() {
     }
 }
 
-#[test]
-fn what_was_changed_in_the_bucket_is_noticed() {
-    let world = World::new();
+fn what_was_changed_in_the_bucket_is_noticed(world: World) {
     let store = world.open();
     let manifest = world.checkpoint(&store, 1, &[("1.sst", b"rows"), ("2.sst", b"more")]);
     let path = |at: usize| crate::files::path_of(manifest.state.files[at].sha256);
@@ -334,9 +372,7 @@ fn what_was_changed_in_the_bucket_is_noticed() {
     assert!(matches!(store.list().unwrap()[0].name, Name::Checkpoint(_)));
 }
 
-#[test]
-fn a_service_that_does_not_answer_says_nothing_about_what_it_keeps() {
-    let world = World::new();
+fn a_service_that_does_not_answer_says_nothing_about_what_it_keeps(world: World) {
     let store = world.open();
     let manifest = world.checkpoint(&store, 1, &[("1.sst", b"rows")]);
     world.bucket.crash_after(0);
@@ -349,9 +385,7 @@ fn a_service_that_does_not_answer_says_nothing_about_what_it_keeps() {
     store.verify(&store.read(&Selector::Checkpoint(1)).unwrap(), &|_| ()).unwrap();
 }
 
-#[test]
-fn what_is_nobodys_store_is_said_to_be_none() {
-    let world = World::new();
+fn what_is_nobodys_store_is_said_to_be_none(world: World) {
     let error = Store::look_at_place(world.objects(), "no run has begun there").unwrap_err();
     assert!(matches!(error, Error::NotAStore { .. }), "{error}");
     drop(world.open());
@@ -365,7 +399,7 @@ fn credentials_are_shown_nowhere() {
         path: "x".to_owned(),
         source: "<Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>AKIA</AWSAccessKeyId>".into(),
     };
-    let told = super::engine::reason(&refused);
+    let told = World::new().objects().engine.reason(&refused);
     assert!(told.contains("(SignatureDoesNotMatch)") && !told.contains("AKIA"), "{told}");
     assert!(!format!("{:?}", World::new().objects()).contains("Faulty"));
 }
