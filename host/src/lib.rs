@@ -6,6 +6,7 @@
 
 pub mod formats;
 pub mod log;
+pub mod nats;
 pub mod pipeline;
 pub mod plugin;
 pub mod sink;

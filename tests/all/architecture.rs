@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use tidemill_tests::{workspace, workspace_file};
 
 /// Each room of the host's library and the rooms that it leans on, from the bottom up; itself it knows anyway.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 9] = [
     ("formats", &[]),
+    ("nats", &[]),
     ("telemetry", &[]),
     ("toolchain", &[]),
     ("plugin", &[]),
-    ("log", &["formats", "pipeline::plan"]),
-    ("sink", &["formats", "pipeline::plan", "telemetry"]),
+    ("log", &["formats", "nats", "pipeline::plan"]),
+    ("sink", &["formats", "nats", "pipeline::plan", "telemetry"]),
     // A source that a script feeds has the ways to its partitions in the plan.
-    ("pipeline", &["formats", "log::Feeds", "log::nexmark", "plugin"]),
-    ("worker", &["formats", "log", "pipeline", "plugin", "sink", "telemetry"]),
+    ("pipeline", &["formats", "log::Feeds", "log::nexmark", "nats", "plugin"]),
+    ("worker", &["formats", "log", "nats", "pipeline", "plugin", "sink", "telemetry"]),
 ];
 
 #[test]

@@ -12,6 +12,7 @@ mod formats;
 mod hostile;
 mod idempotent;
 mod inspect;
+mod jetstream;
 mod joins;
 mod kill_matrix;
 mod late_rows;

@@ -22,6 +22,7 @@ use crate::frame::{self, Frame};
 use crate::journal::check_name;
 use crate::record::{self, Record};
 use crate::scan::{Found, Scanner};
+use crate::staged_reader::StagedReader;
 use crate::transaction::Outcome;
 use crate::writer::{Begun, Writer, now_ms};
 
@@ -213,6 +214,15 @@ impl Staged {
     /// A checksum of all of them, by which a checkpoint can tell this file from another.
     pub fn checksum(&self) -> u64 {
         self.checksum
+    }
+
+    /// Reads its records.
+    ///
+    /// # Errors
+    /// When the file can't be opened.
+    pub fn reader(&self) -> Result<StagedReader> {
+        let scanner = Scanner::open(&self.path, HEADER_BYTES as u64, self.stage.seed())?;
+        Ok(StagedReader::new(self.clone(), scanner))
     }
 
     /// Removes the file: its records were published, or never will be. It is no error if it is gone.

@@ -6,9 +6,10 @@ mod verify;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tidemill_checkpoint::{Contents, Error, Listed, Name, Place, SavepointName, Selector, Store};
+use tidemill_checkpoint::{Contents, Error, Listed, Name, SavepointName, Selector, Store};
 
 use super::exit::Exit;
+use super::place::StoreArgs;
 use super::summary::grouped;
 
 /// The arguments of `tidemill checkpoint`.
@@ -34,9 +35,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct AllArgs {
-    /// The folder with the checkpoints, or s3://bucket/prefix
-    #[arg(value_name = "FOLDER")]
-    place: Place,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -44,9 +44,8 @@ struct AllArgs {
 
 #[derive(Debug, Args)]
 struct OneArgs {
-    /// The folder with the checkpoints, or s3://bucket/prefix
-    #[arg(value_name = "FOLDER")]
-    place: Place,
+    #[command(flatten)]
+    store: StoreArgs,
     /// A checkpoint's number or a savepoint's name; default: `show` the newest, `verify` all
     which: Option<Selector>,
     /// Print JSON
@@ -56,9 +55,8 @@ struct OneArgs {
 
 #[derive(Debug, Args)]
 struct KeepArgs {
-    /// The folder with the checkpoints, or s3://bucket/prefix
-    #[arg(value_name = "FOLDER")]
-    place: Place,
+    #[command(flatten)]
+    store: StoreArgs,
     /// The checkpoint's number
     checkpoint: u64,
     /// The savepoint's name
@@ -70,9 +68,8 @@ struct KeepArgs {
 
 #[derive(Debug, Args)]
 struct DeleteArgs {
-    /// The folder with the checkpoints, or s3://bucket/prefix
-    #[arg(value_name = "FOLDER")]
-    place: Place,
+    #[command(flatten)]
+    store: StoreArgs,
     /// A checkpoint's number or a savepoint's name
     which: Selector,
     /// Print JSON
@@ -84,18 +81,18 @@ pub(super) fn run(args: &CheckpointArgs) -> Result<(), Exit> {
     match &args.command {
         Command::List(args) => list(args),
         Command::Show(args) => show(args),
-        Command::Verify(args) => verify::run(&open(&args.place)?, args.which.as_ref(), args.json),
+        Command::Verify(args) => verify::run(&open(&args.store)?, args.which.as_ref(), args.json),
         Command::Keep(args) => keep(args),
         Command::Delete(args) => delete(args),
     }
 }
 
-fn open(place: &Place) -> Result<Contents, Exit> {
-    Store::look(place).map_err(exit)
+fn open(store: &StoreArgs) -> Result<Contents, Exit> {
+    Store::look(store.place()?).map_err(exit)
 }
 
 fn list(args: &AllArgs) -> Result<(), Exit> {
-    let contents = open(&args.place)?;
+    let contents = open(&args.store)?;
     let listed = contents.list().map_err(exit)?;
     let commits = contents.commits_begun().map_err(exit)?;
     let now_ms = jiff::Timestamp::now().as_millisecond();
@@ -107,11 +104,11 @@ fn list(args: &AllArgs) -> Result<(), Exit> {
 }
 
 fn show(args: &OneArgs) -> Result<(), Exit> {
-    let contents = open(&args.place)?;
+    let contents = open(&args.store)?;
     let which = match &args.which {
         Some(which) => which.clone(),
         None => newest(&contents.list().map_err(exit)?)
-            .ok_or_else(|| Exit::usage(format!("there is no checkpoint in {} yet", args.place)))?,
+            .ok_or_else(|| Exit::usage(format!("there is no checkpoint in {} yet", args.store)))?,
     };
     let manifest = contents.read(&which).map_err(exit)?;
     super::print(&if args.json {
@@ -129,8 +126,8 @@ pub(super) fn newest(listed: &[Listed]) -> Option<Selector> {
 }
 
 fn keep(args: &KeepArgs) -> Result<(), Exit> {
-    let KeepArgs { place, checkpoint, name, json } = args;
-    open(place)?.keep(*checkpoint, name).map_err(exit)?;
+    let KeepArgs { store, checkpoint, name, json } = args;
+    open(store)?.keep(*checkpoint, name).map_err(exit)?;
     super::print(&if *json {
         format!("{:#}\n", json!({ "savepoint": name, "checkpoint": checkpoint }))
     } else {
@@ -139,7 +136,7 @@ fn keep(args: &KeepArgs) -> Result<(), Exit> {
 }
 
 fn delete(args: &DeleteArgs) -> Result<(), Exit> {
-    let deleted = open(&args.place)?.delete(&args.which).map_err(exit)?;
+    let deleted = open(&args.store)?.delete(&args.which).map_err(exit)?;
     if args.json {
         let names: Vec<Value> = deleted.manifests.iter().map(name_as_json).collect();
         return super::print(&format!(

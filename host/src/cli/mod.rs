@@ -2,10 +2,12 @@
 
 mod build;
 mod checkpoint;
+mod doctor;
 mod exit;
 mod inspect;
 mod log;
 mod new;
+mod place;
 mod progress;
 mod restarts;
 mod run;
@@ -53,6 +55,8 @@ enum Command {
     /// Look at what a checkpoint knows of each key
     #[command(subcommand)]
     State(state::StateCommand),
+    /// Look at the servers and streams that a pipeline wants, and say what to change
+    Doctor(doctor::DoctorArgs),
     /// Make, fill, read and trim an embedded log
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -70,6 +74,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::Test(test) => test::run(&test, &cache),
             Command::Checkpoint(checkpoint) => checkpoint::run(&checkpoint),
             Command::State(state) => state::run(&state),
+            Command::Doctor(doctor) => doctor::run(&doctor),
             Command::Log(log) => log::run(&log),
         }
     });

@@ -208,16 +208,22 @@ async fn wait_to_restart(
 /// Reads and checks the pipeline file and its components.
 async fn prepare(args: &RunArgs, cache: &Path) -> Result<Plan, Exit> {
     let path = &args.pipeline;
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Exit::usage(format!("cannot read the pipeline file {}: {e}", path.display())))?;
+    let declaration = read_declaration(path)?;
     let refused = |errors| Exit::usage(format!("the pipeline file can't be run\n{errors}"));
-    let declaration = declaration::parse(&path.display().to_string(), &text).map_err(refused)?;
     let base = path.parent().unwrap_or(Path::new(""));
     let runtime = Runtime::new(cache).map_err(Exit::failure)?;
     let plugins = load(&runtime, &declaration, base).await.map_err(refused)?;
     let cores = std::thread::available_parallelism().map_or(1, |c| c.get());
     let parallelism = args.parallelism.map_or(cores, usize::from);
     check::plan(&declaration, plugins, base, parallelism).map_err(refused)
+}
+
+/// Reads a pipeline file.
+pub(super) fn read_declaration(path: &Path) -> Result<Declaration, Exit> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Exit::usage(format!("cannot read the pipeline file {}: {e}", path.display())))?;
+    declaration::parse(&path.display().to_string(), &text)
+        .map_err(|errors| Exit::usage(format!("the pipeline file can't be run\n{errors}")))
 }
 
 /// Loads the operators' components, each file once.

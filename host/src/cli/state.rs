@@ -6,6 +6,7 @@ use tidemill::worker::View;
 use tidemill_checkpoint::{Place, Selector, Store};
 
 use super::exit::Exit;
+use super::place::StoreArgs;
 
 /// The arguments of `tidemill state`.
 #[derive(Debug, Subcommand)]
@@ -16,9 +17,8 @@ pub(super) enum StateCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// The folder with the checkpoints, or s3://bucket/prefix
-    #[arg(value_name = "FOLDER")]
-    place: Place,
+    #[command(flatten)]
+    store: StoreArgs,
     /// The operator's id
     operator: String,
     /// Only this key, as in `origin=EWR`; may be repeated for a key of several fields
@@ -39,18 +39,19 @@ fn field_value(text: &str) -> Result<(String, String), String> {
 
 pub(super) fn run(command: &StateCommand) -> Result<(), Exit> {
     let StateCommand::Show(args) = command;
-    let mut contents = Store::look(&args.place).map_err(|e| Exit::usage(e.to_string()))?;
+    let place = args.store.place()?;
+    let mut contents = Store::look(&place).map_err(|e| Exit::usage(e.to_string()))?;
     let which = match &args.at {
         Some(which) => which.clone(),
         None => super::checkpoint::newest(&contents.list().map_err(|e| Exit::failure(e.to_string()))?)
-            .ok_or_else(|| Exit::usage(format!("there is no checkpoint in {} yet", args.place)))?,
+            .ok_or_else(|| Exit::usage(format!("there is no checkpoint in {} yet", args.store)))?,
     };
     let manifest = contents.read(&which).map_err(|e| Exit::failure(e.to_string()))?;
     let process = std::process::id();
-    let folder = match &args.place {
+    let folder = match &place {
         // On the store's file system, so that files can be linked.
         Place::Folder(folder) => folder.join("tmp").join(format!("view-{process}")),
-        Place::S3(_) => std::env::temp_dir().join(format!("tidemill-view-{process}")),
+        Place::S3(_) | Place::JetStream(_) => std::env::temp_dir().join(format!("tidemill-view-{process}")),
     };
     std::fs::create_dir_all(&folder)
         .map_err(|e| Exit::failure(format!("cannot make {}: {e}", folder.display())))?;

@@ -45,7 +45,10 @@ pub(super) fn as_text(
         ));
     }
     for (sink, c) in plan.sinks.iter().zip(&counters.sinks) {
-        let to = path_of(sink).map_or("standard output".to_owned(), |p| p.display().to_string());
+        let to = match &sink.output {
+            SinkOutput::JetStream(output) => format!("the stream `{}`", output.stream),
+            _ => path_of(sink).map_or("standard output".to_owned(), |p| p.display().to_string()),
+        };
         lines.push((sink.id.clone(), format!("{} rows written to {to}", grouped(c.rows.get()))));
     }
     if !PartFiles::of_path(&plan.dead_letters).is_empty() {
@@ -79,9 +82,14 @@ pub(super) fn as_json(plan: &Plan, counters: &Counters, ended: Ended, elapsed: D
             "groups_left": c.groups_left.get(),
         })
     });
-    let sinks = plan.sinks.iter().zip(&counters.sinks).map(
-        |(s, c)| json!({ "id": s.id, "path": path_of(s), "rows": c.rows.get(), "bytes": c.bytes.get() }),
-    );
+    let sinks = plan.sinks.iter().zip(&counters.sinks).map(|(s, c)| {
+        let (rows, bytes) = (c.rows.get(), c.bytes.get());
+        let stream = match &s.output {
+            SinkOutput::JetStream(output) => Some(&output.stream),
+            _ => None,
+        };
+        json!({ "id": s.id, "path": path_of(s), "stream": stream, "rows": rows, "bytes": bytes })
+    });
     json!({
         "pipeline": plan.name,
         "ended": match ended { Ended::Finished => "finished", Ended::Stopped => "stopped" },
@@ -98,7 +106,7 @@ pub(super) fn as_json(plan: &Plan, counters: &Counters, ended: Ended, elapsed: D
 fn path_of(sink: &SinkPlan) -> Option<&Path> {
     match &sink.output {
         SinkOutput::File(path) | SinkOutput::Log { path, .. } => Some(path),
-        SinkOutput::Stdout | SinkOutput::Memory => None,
+        SinkOutput::Stdout | SinkOutput::Memory | SinkOutput::JetStream(_) => None,
     }
 }
 

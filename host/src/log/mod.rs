@@ -1,6 +1,7 @@
 //! Sources: rows that are read by position, partition by partition.
 
 mod files;
+mod messages;
 pub mod nexmark;
 mod partition;
 mod records;

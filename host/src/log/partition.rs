@@ -7,8 +7,10 @@ use std::time::Duration;
 use arrow_array::ArrayRef;
 use tidemill_flow::batch::{BATCH_ROWS_MAX as ROWS_MAX, Position};
 use tidemill_flow::schema::Schema;
+use tidemill_jetstream::Position as StreamPosition;
 
 use super::files::{BlockError, Blocks, FilePosition};
+use super::messages::Messages;
 use super::nexmark;
 use super::records::{LogPosition, Records};
 use super::told::{Heard, Listener};
@@ -74,6 +76,7 @@ pub struct Partition {
 enum Reader {
     Blocks(Box<Blocks>),
     Records(Box<Records>),
+    Messages(Box<Messages>),
     Nexmark(Box<Events>),
     Told(Box<Listener>),
 }
@@ -114,6 +117,8 @@ pub enum ReadPosition {
     },
     /// In a log.
     Log(LogPosition),
+    /// In a stream.
+    Stream(StreamPosition),
 }
 
 /// Holds generated events back until their time has passed since the first.
@@ -146,6 +151,22 @@ impl Partition {
                 let records = Records::open(path, partition, decoder, *from, *until_end);
                 Reader::Records(Box::new(records.map_err(|e| failed(&name, e))?))
             }
+            SourceInput::JetStream {
+                servers,
+                streams,
+                format,
+                demands,
+                metadata,
+                from,
+                until_end,
+                allow_gaps,
+            } => {
+                let decoder = (decoder(format, demands)?, *format == Format::JsonLines);
+                let metadata = metadata.clone();
+                let how = (*from, *until_end, *allow_gaps);
+                let messages = Messages::open(servers, &streams[index], decoder, metadata, how);
+                Reader::Messages(Box::new(messages))
+            }
             SourceInput::Nexmark { options, paced } => {
                 let fields: Vec<&str> = source.schema.fields().iter().map(|f| f.name.as_str()).collect();
                 let events = nexmark::Partition::new(options, index_number(index), &fields);
@@ -163,10 +184,14 @@ impl Partition {
     }
 
     /// By which the log that it is in is told from any other; none: it is in no log.
-    pub fn log_identity(&self) -> Option<u64> {
-        match &self.reader {
-            Reader::Records(records) => Some(records.identity()),
-            Reader::Blocks(_) | Reader::Nexmark(_) | Reader::Told(_) => None,
+    ///
+    /// # Errors
+    /// When its server can't be asked.
+    pub fn log_identity(&mut self) -> Result<Option<u64>, ReadError> {
+        match &mut self.reader {
+            Reader::Records(records) => Ok(Some(records.identity())),
+            Reader::Messages(messages) => messages.identity().map(Some).map_err(|e| failed(&self.name, e)),
+            Reader::Blocks(_) | Reader::Nexmark(_) | Reader::Told(_) => Ok(None),
         }
     }
 
@@ -175,6 +200,7 @@ impl Partition {
         match &self.reader {
             Reader::Blocks(blocks) => blocks.bytes,
             Reader::Records(records) => records.bytes,
+            Reader::Messages(messages) => messages.bytes,
             Reader::Nexmark(_) | Reader::Told(_) => 0,
         }
     }
@@ -183,11 +209,14 @@ impl Partition {
     ///
     /// # Errors
     /// When the file system can't make a log's records last.
-    pub fn position(&self) -> Result<ReadPosition, ReadError> {
-        Ok(match &self.reader {
+    pub fn position(&mut self) -> Result<ReadPosition, ReadError> {
+        Ok(match &mut self.reader {
             Reader::Blocks(blocks) => ReadPosition::File(blocks.position()),
             Reader::Records(records) => {
                 ReadPosition::Log(records.position().map_err(|e| failed(&self.name, e))?)
+            }
+            Reader::Messages(messages) => {
+                ReadPosition::Stream(messages.position().map_err(|e| failed(&self.name, e))?)
             }
             Reader::Nexmark(events) => ReadPosition::Generated { last: events.last },
             Reader::Told(told) => ReadPosition::Generated { last: told.records.checked_sub(1) },
@@ -202,8 +231,18 @@ impl Partition {
     pub fn is_ready(&mut self) -> Result<bool, ReadError> {
         match &mut self.reader {
             Reader::Records(records) => records.is_ready().map_err(|e| failed(&self.name, e)),
+            Reader::Messages(messages) => messages.is_ready().map_err(|e| failed(&self.name, e)),
             Reader::Blocks(_) | Reader::Nexmark(_) => Ok(true),
             Reader::Told(told) => Ok(told.is_ready()),
+        }
+    }
+
+    /// Whether it is certain that there is nothing to read, when it isn't [ready](Self::is_ready): while a server can't be
+    /// asked, it isn't.
+    pub fn is_silent(&self) -> bool {
+        match &self.reader {
+            Reader::Messages(messages) => messages.is_silent(),
+            Reader::Records(_) | Reader::Blocks(_) | Reader::Nexmark(_) | Reader::Told(_) => true,
         }
     }
 
@@ -219,6 +258,9 @@ impl Partition {
             }
             (Reader::Records(records), ReadPosition::Log(position)) => {
                 records.resume(*position).map_err(|e| failed(&self.name, e))
+            }
+            (Reader::Messages(messages), ReadPosition::Stream(position)) => {
+                messages.resume(*position).map_err(|e| failed(&self.name, e))
             }
             (Reader::Nexmark(events), ReadPosition::Generated { last }) => {
                 last.iter().for_each(|&last| events.events.seek(last));
@@ -241,6 +283,7 @@ impl Partition {
         match &self.reader {
             Reader::Blocks(blocks) => blocks.bytes,
             Reader::Records(records) => records.offset(),
+            Reader::Messages(messages) => messages.sequence(),
             Reader::Nexmark(events) => events.last.map_or(0, |last| last + 1),
             Reader::Told(told) => told.records,
         }
@@ -258,6 +301,10 @@ impl Partition {
             }
             Reader::Records(records) => {
                 let decoded = records.next().await.map_err(|e| failed(&self.name, e))?;
+                Ok(decoded.map(|decoded| self.rows(decoded)))
+            }
+            Reader::Messages(messages) => {
+                let decoded = messages.next().await.map_err(|e| failed(&self.name, e))?;
                 Ok(decoded.map(|decoded| self.rows(decoded)))
             }
             Reader::Nexmark(events) => {
@@ -288,6 +335,7 @@ impl Partition {
     pub fn poll_told(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match &mut self.reader {
             Reader::Told(told) => told.poll_ready(context),
+            Reader::Messages(messages) => messages.poll_told(context),
             Reader::Blocks(_) | Reader::Records(_) | Reader::Nexmark(_) => Poll::Pending,
         }
     }
@@ -343,6 +391,7 @@ pub(crate) fn partition_name(source: &SourcePlan, index: usize) -> String {
     match &source.input {
         SourceInput::Files { paths, .. } => paths[index].display().to_string(),
         SourceInput::Stdin { .. } => "standard input".to_owned(),
+        SourceInput::JetStream { streams, .. } => format!("stream {}", streams[index]),
         SourceInput::Nexmark { .. } | SourceInput::Log { .. } | SourceInput::Told { .. } => {
             format!("{} partition {index}", source.id)
         }

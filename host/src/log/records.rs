@@ -151,28 +151,42 @@ impl Records {
 
 /// Decodes the values of records as lines of JSON. In place of a line, each row has its offset.
 fn decode(decoder: &mut Decoder, lines: &mut Vec<u8>, batch: &Batch<'_>) -> Result<Decoded, String> {
+    let values = batch.records().map(|(_, record)| record.value);
+    let value = |at: usize| batch.get(at).map_or(&[][..], |record| record.value);
+    decoder.continue_at_line(1, false);
+    let mut decoded = decode_values(decoder, lines, values, value)?;
+    let first = batch.first_offset();
+    // Lines are counted from 1.
+    let offset = |line: &mut u64| *line = first + (*line - 1);
+    decoded.lines.iter_mut().for_each(offset);
+    decoded.malformed.iter_mut().for_each(|m| offset(&mut m.line));
+    Ok(decoded)
+}
+
+/// Decodes values, each as a line of JSON, of which there are no more than a batch has rows; `value` is the one with this
+/// index.
+pub(super) fn decode_values<'v>(
+    decoder: &mut Decoder,
+    lines: &mut Vec<u8>,
+    values: impl Iterator<Item = &'v [u8]>,
+    value: impl Fn(usize) -> &'v [u8],
+) -> Result<Decoded, String> {
     lines.clear();
-    for (_, record) in batch.records() {
+    for value in values {
         let start = lines.len();
-        lines.extend_from_slice(record.value);
+        lines.extend_from_slice(value);
         // A line break would end the record. What stands in its place is white space to JSON between tokens too, and
         // like it nothing that may stand in a text.
         lines[start..].iter_mut().filter(|b| **b == b'\n').for_each(|b| *b = b'\r');
         lines.push(b'\n');
     }
-    decoder.continue_at_line(1, false);
     let consumed = decoder.decode(lines, true, BATCH_ROWS_MAX).map_err(|e| e.to_string())?;
     assert_eq!(consumed, lines.len(), "no more records than a batch has rows");
     let mut decoded = decoder.take();
-    let first = batch.first_offset();
-    // Lines are counted from 1.
-    let offset = |line: u64| first + (line - 1);
-    decoded.lines.iter_mut().for_each(|line| *line = offset(*line));
     for Malformed { line, raw, .. } in &mut decoded.malformed {
-        // A record that is too long is kept to a part of it.
-        let value = batch.get((*line - 1) as usize).map_or(&[][..], |record| record.value);
+        // As it stood, with its line breaks. What is too long is kept to a part of it.
+        let value = value(usize::try_from(*line - 1).unwrap_or(usize::MAX));
         raw.iter_mut().zip(value).for_each(|(raw, value)| *raw = *value);
-        *line = offset(*line);
     }
     Ok(decoded)
 }

@@ -10,13 +10,15 @@ use tidemill_flow::schema::{Field, Schema};
 use tidemill_flow::watermark::Strategy;
 use tidemill_flow::window::Windows;
 use tidemill_flow::windowing::Definition;
+use tidemill_jetstream::{HeaderTemplate, StreamWanted, Template};
 
 use crate::formats::{Demand, Format, TimestampUnit};
 use crate::log::Feeds;
 use crate::log::nexmark;
+use crate::nats::Servers;
 use crate::plugin::{Limits, Plugin};
 
-pub use super::declaration::{Clock, Delivery, LogStart, StateBackend};
+pub use super::declaration::{Clock, Delivery, LogStart, Metadata, StateBackend, StreamStart};
 pub use super::numbered::{checkpoint_of, numbered};
 
 /// A pipeline that has been checked.
@@ -197,6 +199,25 @@ pub enum SourceInput {
         /// Whether to end where each partition ended when the run began.
         until_end: bool,
     },
+    /// Streams of a NATS server.
+    JetStream {
+        /// The servers.
+        servers: Arc<Servers>,
+        /// The streams.
+        streams: Vec<String>,
+        /// How to decode their messages.
+        format: Format,
+        /// The fields to decode, in the order of the schema, without those of `metadata`.
+        demands: Vec<Demand>,
+        /// Columns of the schema that have what is known of a message beside its payload, ascending.
+        metadata: Vec<(usize, Metadata)>,
+        /// Where to start when there is no checkpoint.
+        from: StreamStart,
+        /// Whether to end where each stream ended when the run began.
+        until_end: bool,
+        /// Whether to go on where messages are missing.
+        allow_gaps: bool,
+    },
     /// What somebody tells it: records as lines of JSON, and how far time has come.
     Told {
         /// The ways to its partitions.
@@ -216,6 +237,7 @@ impl SourceInput {
             Self::Stdin { .. } => 1,
             Self::Nexmark { options, .. } => options.partitions as usize,
             Self::Log { partitions, .. } => *partitions,
+            Self::JetStream { streams, .. } => streams.len(),
             Self::Told { feeds, .. } => feeds.partitions(),
         }
     }
@@ -343,6 +365,7 @@ impl Plan {
                 "partition {index} of {}, seed {}, {} events/s, {} ms out of order",
                 options.partitions, options.seed, options.events_per_second, options.out_of_orderness_ms
             ),
+            SourceInput::JetStream { streams, .. } => format!("stream {}", streams[index]),
             SourceInput::Stdin { .. } | SourceInput::Log { .. } | SourceInput::Told { .. } => {
                 format!("partition {index}")
             }
@@ -457,8 +480,25 @@ pub enum SinkOutput {
         /// The columns whose hash decides on a row's partition; none: any will do.
         key: Vec<usize>,
     },
+    /// A stream of a NATS server.
+    JetStream(Box<StreamOutput>),
     /// Memory, where somebody looks at them.
     Memory,
+}
+
+/// A stream that rows go to, as messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamOutput {
+    /// The servers.
+    pub servers: Arc<Servers>,
+    /// The stream.
+    pub stream: String,
+    /// The messages' subjects, and the columns whose values stand in them.
+    pub subject: (Template, Vec<usize>),
+    /// The messages' headers, with columns as above.
+    pub headers: Vec<(HeaderTemplate, Vec<usize>)>,
+    /// How the stream is made if there is none; none: it must be there.
+    pub create: Option<StreamWanted>,
 }
 
 /// Operators that run in one task, without a queue between them.

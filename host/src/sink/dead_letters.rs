@@ -42,6 +42,8 @@ pub enum Place<'a> {
         /// The SHA-256 of its component, in hexadecimal.
         digest: &'a str,
     },
+    /// At a sink of this id.
+    Sink(&'a str),
 }
 
 impl DeadLetters {
@@ -63,7 +65,7 @@ impl DeadLetters {
         columns
             .push((Field::nullable("raw_base64", FieldType::Bytes), Arc::new(BinaryArray::from_iter(bytes))));
         let (bytes, rows) = (lines(columns, letters.len()), letters.len() as u64);
-        let block = Block { bytes, rows, beside: None };
+        let block = Block { bytes, rows, ..Block::default() };
         self.outlet.write(block).await
     }
 
@@ -91,7 +93,7 @@ impl DeadLetters {
         let rows = json_lines(&batch.columns, schema);
         let about = lines(self.columns(&letters), letters.len());
         let bytes = Vec::with_capacity(rows.len() + about.len());
-        let mut block = Block { bytes, rows: letters.len() as u64, beside: None };
+        let mut block = Block { bytes, rows: letters.len() as u64, ..Block::default() };
         for (about, row) in about.split_inclusive(|b| *b == b'\n').zip(rows.split(|b| *b == b'\n')) {
             // In place of the brace and line break that end what is about the row.
             block.bytes.extend_from_slice(&about[..about.len() - 2]);
@@ -112,6 +114,7 @@ impl DeadLetters {
                 vec![text("operator", &|_| Some(id.to_owned())), text("digest", &|_| Some(digest.to_owned()))]
             }
             Some(Place::Source(id)) => vec![text("source", &|_| Some(id.to_owned()))],
+            Some(Place::Sink(id)) => vec![text("sink", &|_| Some(id.to_owned()))],
             None => Vec::new(),
         };
         let position = |letter: &DeadLetter<'_>| letter.position.map(Position::unpack);

@@ -34,6 +34,8 @@ impl Direct {
             Destination::Parts(_)
             | Destination::Log(_)
             | Destination::Transactions(_)
+            | Destination::Messages(_)
+            | Destination::Transmissions(_)
             | Destination::Recognizing(..)
             | Destination::Memory(_) => {
                 unreachable!("it has an output of its own")

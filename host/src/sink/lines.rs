@@ -8,13 +8,17 @@ use tidemill_flow::row_id::Ids;
 use tidemill_flow::schema::{FieldType, Schema};
 
 use super::Block;
+use super::addresses::Addresses;
 use crate::formats::{Encoder, Format, TimestampUnit};
+use crate::pipeline::plan::StreamOutput;
 
 /// Encodes the rows of an edge to a sink.
 pub struct Lines {
     encoder: Encoder,
     /// For a log: the columns of its key.
     key: Option<Vec<KeyColumn>>,
+    /// For a stream.
+    addresses: Option<Addresses>,
 }
 
 struct KeyColumn {
@@ -29,7 +33,7 @@ struct KeyColumn {
 pub struct Beside {
     /// Event times; none: the rows have none.
     pub times: Option<ScalarBuffer<i64>>,
-    /// Keys as they are written; none: the records have none.
+    /// Keys as they are written, or the addresses of messages; none: the records have none.
     pub keys: Option<Keys>,
     /// The rows' ids; none: copies aren't recognized.
     pub ids: Option<Ids>,
@@ -44,6 +48,11 @@ pub struct Keys {
 }
 
 impl Keys {
+    pub(super) fn push(&mut self, key: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        self.ends.push(self.bytes.len());
+    }
+
     /// The key of a row.
     ///
     /// # Panics
@@ -75,17 +84,43 @@ impl Lines {
             let schema = Schema::new(vec![field]).expect("a single name");
             KeyColumn { column, encoder: encoder(&schema), schema, is_text }
         };
-        Self { encoder: encoder(schema), key: log_key.map(|key| key.iter().map(column).collect()) }
+        let key = log_key.map(|key| key.iter().map(column).collect());
+        Self { encoder: encoder(schema), key, addresses: None }
+    }
+
+    /// Lines that are the payloads of messages.
+    #[must_use]
+    pub fn addressed(self, output: &StreamOutput) -> Self {
+        Self { addresses: Some(Addresses::new(output)), ..self }
     }
 
     /// The rows of a batch.
     pub fn block(&mut self, batch: &Batch) -> Block {
+        if let Some(addresses) = &mut self.addresses {
+            let (addresses, refused) = addresses.of(&batch.columns);
+            if refused.is_empty() {
+                return self.messages(batch, addresses);
+            }
+            let is_refused = |row: &u32| refused.binary_search_by_key(row, |(row, _)| *row).is_ok();
+            let rows: Vec<u32> = (0..).take(batch.rows()).filter(|row| !is_refused(row)).collect();
+            return Block { refused, ..self.messages(&batch.take(&rows), addresses) };
+        }
         let mut block = Block { rows: batch.rows() as u64, ..Block::default() };
         self.encoder.encode(&batch.columns, &mut block.bytes);
         if let Some(key) = &mut self.key {
             let keys = (!key.is_empty()).then(|| keys(key, batch));
             block.beside = Some(Beside { times: batch.times.clone(), keys, ids: batch.ids.clone() });
         }
+        block
+    }
+}
+
+impl Lines {
+    fn messages(&mut self, batch: &Batch, addresses: Keys) -> Block {
+        let mut block = Block { rows: batch.rows() as u64, ..Block::default() };
+        self.encoder.encode(&batch.columns, &mut block.bytes);
+        let (times, ids) = (batch.times.clone(), batch.ids.clone());
+        block.beside = Some(Beside { times, keys: Some(addresses), ids });
         block
     }
 }

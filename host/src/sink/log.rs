@@ -231,9 +231,40 @@ impl LogPart {
     }
 }
 
+/// Who stages rows, where, and for whom.
+pub(super) trait Stager: Send {
+    /// Where they are staged.
+    fn folder(&self) -> PathBuf;
+    /// For whom, in which run.
+    fn producer(&self) -> (&str, u64);
+    /// Over how many partitions they are shared out.
+    fn partitions(&self) -> u32;
+    /// What is published when its checkpoint is committed; `bytes` are those of the rows.
+    fn part(&self, staged: &Staged, bytes: u64) -> Part;
+}
+
+impl Stager for LogSink {
+    fn folder(&self) -> PathBuf {
+        self.staging()
+    }
+
+    fn producer(&self) -> (&str, u64) {
+        (&self.producer, self.run)
+    }
+
+    fn partitions(&self) -> u32 {
+        self.writer.log().partitions()
+    }
+
+    fn part(&self, staged: &Staged, bytes: u64) -> Part {
+        let (epoch, rows) = (staged.stage().epoch, staged.records());
+        Part::Log(LogPart { log: self.clone(), staged: staged.path().to_path_buf(), epoch, bytes, rows })
+    }
+}
+
 /// Rows that are staged, for each epoch in a file of its own.
-pub(super) struct StagedRecords {
-    log: LogSink,
+pub(super) struct StagedRecords<S> {
+    stager: S,
     turn: Turn,
     /// By the barrier after which the rows came.
     open: BTreeMap<u64, OpenEpoch>,
@@ -244,25 +275,25 @@ struct OpenEpoch {
     bytes: u64,
 }
 
-impl StagedRecords {
-    pub(super) fn new(log: LogSink) -> Self {
-        Self { log, turn: Turn::default(), open: BTreeMap::new() }
+impl<S: Stager> StagedRecords<S> {
+    pub(super) fn new(stager: S) -> Self {
+        Self { stager, turn: Turn::default(), open: BTreeMap::new() }
     }
 }
 
-impl Output for StagedRecords {
+impl<S: Stager> Output for StagedRecords<S> {
     fn write(&mut self, block: &Block, barrier: u64) -> io::Result<()> {
         let OpenEpoch { staging, bytes } = match self.open.entry(barrier) {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(free) => {
-                let LogSink { producer, run, .. } = &self.log;
-                let of = Stage { producer: producer.clone(), run: *run, epoch: barrier + 1, part: 0 };
-                let staging = stage(&self.log.staging(), of).map_err(io::Error::other)?;
+                let (producer, run) = self.stager.producer();
+                let of = Stage { producer: producer.to_owned(), run, epoch: barrier + 1, part: 0 };
+                let staging = stage(&self.stager.folder(), of).map_err(io::Error::other)?;
                 free.insert(OpenEpoch { staging, bytes: 0 })
             }
         };
         *bytes += block.bytes.len() as u64;
-        let partitions = self.log.writer.log().partitions();
+        let partitions = self.stager.partitions();
         self.turn.share_out(block, partitions, |partition, records| staging.append(partition, records))
     }
 
@@ -277,13 +308,7 @@ impl Output for StagedRecords {
         let mut parts = Vec::new();
         for OpenEpoch { staging, bytes } in before.into_values() {
             let staged = staging.finish().map_err(io::Error::other)?;
-            parts.push(Part::Log(LogPart {
-                log: self.log.clone(),
-                staged: staged.path().to_path_buf(),
-                epoch: staged.stage().epoch,
-                bytes,
-                rows: staged.records(),
-            }));
+            parts.push(self.stager.part(&staged, bytes));
         }
         Ok(parts)
     }

@@ -4,6 +4,8 @@
 //! Tasks encode their rows; a writer gets whole blocks of lines and never interleaves them. When a barrier has come
 //! from every task that writes to it, what came before the barrier is in the files, and it says so.
 
+mod addresses;
+mod copies;
 mod dead_letters;
 mod direct;
 mod lines;
@@ -12,6 +14,7 @@ mod memory;
 mod part;
 mod recognizing;
 mod staged;
+mod stream;
 mod unmet;
 
 use std::collections::BTreeMap;
@@ -33,6 +36,7 @@ pub use log::{LogPart, LogSink};
 pub use memory::{Captured, Memory};
 pub use part::{FilePart, Part, commit};
 pub use staged::PartFiles;
+pub use stream::{StreamPart, StreamSink};
 pub use unmet::{Offsets, Repeatable, row_id};
 
 /// Messages that wait for a writer: with one, tasks would wait for each write; more only use memory.
@@ -57,8 +61,10 @@ pub struct Block {
     pub bytes: Vec<u8>,
     /// How many there are.
     pub rows: u64,
-    /// For a log: what stands beside each line.
+    /// For a log or a stream: what stands beside each line.
     pub beside: Option<Beside>,
+    /// Rows that are not among them, as they can't be addressed, each with the reason.
+    pub refused: Vec<(u32, String)>,
 }
 
 /// What a task tells a writer.
@@ -151,6 +157,10 @@ pub enum Destination {
     /// An embedded log, to which rows are appended at once, but for those that it has; these may come again, if a
     /// checkpoint says so.
     Recognizing(LogSink, Option<Repeatable>),
+    /// A stream of a server, to which messages are published at once.
+    Messages(StreamSink),
+    /// A stream of a server, in which messages appear with their checkpoint.
+    Transmissions(StreamSink),
     /// Memory, where somebody looks at them.
     Memory(Memory),
 }
@@ -160,6 +170,7 @@ impl Destination {
         match self {
             Self::Stdout => "the standard output".to_owned(),
             Self::Memory(_) => "memory".to_owned(),
+            Self::Messages(to) | Self::Transmissions(to) => format!("the stream `{}`", to.stream()),
             Self::File(path) | Self::FileIfAny(path) | Self::Appended(path) => path.display().to_string(),
             Self::Parts(files) => files.to_string(),
             Self::Log(log) | Self::Transactions(log) | Self::Recognizing(log, _) => {
@@ -173,18 +184,21 @@ impl Destination {
         match self {
             Self::Parts(files) => Some(files.folder()),
             Self::Transactions(log) | Self::Recognizing(log, _) => Some(log.folder()),
+            Self::Transmissions(to) => Some(to.folder()),
+            Self::Messages(to) if to.recognizes() => Some(to.folder()),
             Self::Stdout
             | Self::File(_)
             | Self::Appended(_)
             | Self::FileIfAny(_)
             | Self::Log(_)
+            | Self::Messages(_)
             | Self::Memory(_) => None,
         }
     }
 
     /// Whether its rows appear with checkpoints, as parts of them.
     pub fn has_parts(&self) -> bool {
-        matches!(self, Self::Parts(_) | Self::Transactions(_))
+        matches!(self, Self::Parts(_) | Self::Transactions(_) | Self::Transmissions(_))
     }
 
     /// The log that it writes, if it writes one.
@@ -196,7 +210,17 @@ impl Destination {
             | Self::File(_)
             | Self::Appended(_)
             | Self::FileIfAny(_)
+            | Self::Messages(_)
+            | Self::Transmissions(_)
             | Self::Memory(_) => None,
+        }
+    }
+
+    /// The stream that it writes, if it writes one.
+    pub(super) fn stream(&self) -> Option<&str> {
+        match self {
+            Self::Messages(to) | Self::Transmissions(to) => Some(to.stream()),
+            _ => None,
         }
     }
 
@@ -208,6 +232,7 @@ impl Destination {
         match self {
             Self::Parts(files) if checkpoint.is_none() => files.check_begins(id),
             Self::Transactions(log) => log.check_goes_on(checkpoint).map_err(WriteError),
+            Self::Transmissions(to) => to.check_goes_on(checkpoint).map_err(WriteError),
             _ => Ok(()),
         }
     }
@@ -233,12 +258,14 @@ impl Destination {
         match self {
             Self::Parts(files) => files.discard(),
             Self::Transactions(log) => log.discard(),
+            Self::Transmissions(to) => to.discard(),
             Self::Stdout
             | Self::File(_)
             | Self::Appended(_)
             | Self::FileIfAny(_)
             | Self::Log(_)
             | Self::Recognizing(..)
+            | Self::Messages(_)
             | Self::Memory(_) => Ok(()),
         }
     }
@@ -284,7 +311,11 @@ impl Prepared {
             }
             Destination::Parts(files) => files.check(),
             // It is open already.
-            Destination::Log(_) | Destination::Transactions(_) | Destination::Recognizing(..) => Ok(()),
+            Destination::Log(_)
+            | Destination::Transactions(_)
+            | Destination::Recognizing(..)
+            | Destination::Messages(_)
+            | Destination::Transmissions(_) => Ok(()),
         };
         checked.map_err(|e| WriteError(format!("cannot write {}: {e}", self.destination.name())))
     }
@@ -310,6 +341,8 @@ impl Prepared {
                 let recognizing = recognizing::Recognizing::new(log, repeatable.as_ref());
                 Box::new(recognizing.map_err(&failed)?)
             }
+            Destination::Messages(to) => Box::new(stream::Published::open(to).map_err(&failed)?),
+            Destination::Transmissions(to) => Box::new(log::StagedRecords::new(to)),
             Destination::Memory(memory) => Box::new(memory),
             destination => Box::new(direct::Direct::open(&destination, self.header).map_err(&failed)?),
         };

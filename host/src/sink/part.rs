@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tidemill_checkpoint::{Becomes, Part as PartEntry, failpoint};
 
 use super::log::LogPart;
+use super::stream::StreamPart;
 use super::{Destination, WriteError};
 
 /// Rows that are written and synced, and appear when their checkpoint is committed.
@@ -16,6 +17,8 @@ pub enum Part {
     File(FilePart),
     /// Records are published in a log.
     Log(LogPart),
+    /// Messages are published in a stream.
+    Stream(Box<StreamPart>),
 }
 
 /// A file that gets its name.
@@ -37,6 +40,7 @@ impl Part {
         match self {
             Self::File(part) => part.rows,
             Self::Log(part) => part.rows,
+            Self::Stream(part) => part.rows,
         }
     }
 
@@ -45,6 +49,7 @@ impl Part {
         match self {
             Self::File(part) => part.bytes,
             Self::Log(part) => part.bytes,
+            Self::Stream(part) => part.bytes,
         }
     }
 
@@ -62,13 +67,14 @@ impl Part {
                 sha256: None,
             }),
             Self::Log(part) => part.entry(),
+            Self::Stream(part) => part.entry(),
         }
     }
 
     /// The part that a manifest has. `destination` is where the plan's sink of this name writes now, if there is one.
     ///
     /// # Errors
-    /// When the log that it is for can't be opened.
+    /// When the log that it is for can't be opened, or the plan says no more where its stream is.
     pub fn of_entry(
         (pipeline, sink): (&str, &str),
         folder: &Path,
@@ -81,6 +87,18 @@ impl Part {
         Ok(match &entry.becomes {
             Becomes::File { committed } => {
                 Self::File(FilePart { staged, committed: committed.in_folder(folder), bytes, rows })
+            }
+            Becomes::Messages { stream, epoch } => {
+                let Some(Destination::Transmissions(to)) = destination.filter(|d| d.stream() == Some(stream))
+                else {
+                    return Err(WriteError(format!(
+                        "the checkpoint has rows for the stream `{stream}` that the sink `{sink}` hadn't published yet, but \
+                         the pipeline has no such sink with exactly-once delivery any more; put it back, let the pipeline go \
+                         on, and stop it with Ctrl-C before you change that"
+                    )));
+                };
+                let staged = entry.staged.in_folder(to.folder());
+                Self::Stream(Box::new(StreamPart { sink: to.clone(), staged, epoch: *epoch, bytes, rows }))
             }
             Becomes::Transaction { epoch } => {
                 let log = match destination.and_then(Destination::log) {
@@ -116,6 +134,7 @@ pub fn commit(parts: &[Part], was_begun: bool) -> Result<(), WriteError> {
                 folders.extend(part.committed.parent().filter(|_| is_there));
             }
             Part::Log(part) => part.publish(was_begun)?,
+            Part::Stream(part) => part.publish(was_begun)?,
         }
     }
     folders.sort();

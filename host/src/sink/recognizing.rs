@@ -160,7 +160,12 @@ mod tests {
         fn write(&mut self, barrier: u64, ids: &[i128]) {
             let lines = ids.iter().map(|id| format!("{id}\n")).collect::<String>();
             let beside = Beside { times: None, keys: None, ids: Some(ids.to_vec().into()) };
-            let block = Block { bytes: lines.into_bytes(), rows: ids.len() as u64, beside: Some(beside) };
+            let block = Block {
+                bytes: lines.into_bytes(),
+                rows: ids.len() as u64,
+                beside: Some(beside),
+                ..Block::default()
+            };
             self.writer.as_mut().unwrap().write(&block, barrier).unwrap();
         }
 

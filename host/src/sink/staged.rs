@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     fn block(text: &str) -> Block {
-        Block { bytes: text.as_bytes().to_vec(), rows: 1, beside: None }
+        Block { bytes: text.as_bytes().to_vec(), rows: 1, ..Block::default() }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::in_flight::{Recorder, Remains};
 use super::inbox::{Inbox, SIGNALS_WAITING};
 use super::join::JoinNode;
 use super::operator::Operator;
-use super::outlets::{Edge, To};
+use super::outlets::{Edge, Refusals, To, ToSink};
 use super::process::ProcessNode;
 use super::recovery::{Checkpointing, Destinations};
 use super::restored::{Restored, Versions, state_schema};
@@ -272,10 +272,11 @@ impl<'a> Builder<'a> {
                 partition.resume(&state.position)?;
             }
             let ids = ids.then(|| {
-                let name =
-                    partition.log_identity().map_or_else(|| id.clone(), |log| format!("{id} of {log:016x}"));
-                PartitionIds::new(&self.plan.name, &plan.id, &name)
+                let log = partition.log_identity()?;
+                let name = log.map_or_else(|| id.clone(), |log| format!("{id} of {log:016x}"));
+                Ok::<_, JobError>(PartitionIds::new(&self.plan.name, &plan.id, &name))
             });
+            let ids = ids.transpose()?;
             assigned.push(Assigned { id, ids, partition, number, state });
         }
         let time = Time {
@@ -416,7 +417,14 @@ impl<'a> Builder<'a> {
             let to = match &edge.target {
                 Target::Node(node) => To::Node(*node),
                 Target::Sink(sink) => {
-                    To::Sink { lines: lines(&self.plan.sinks[*sink]), outlet: outlets.sinks[sink].clone() }
+                    let plan = &self.plan.sinks[*sink];
+                    let refusals = Refusals {
+                        id: plan.id.clone(),
+                        schema: plan.schema.clone(),
+                        dead_letters: outlets.dead_letters.clone(),
+                    };
+                    let (lines, outlet) = (lines(plan), outlets.sinks[sink].clone());
+                    To::Sink(Box::new(ToSink { lines, outlet, refusals }))
                 }
                 Target::Stage { routing, .. } => {
                     let tasks = self.senders[stage][task].pop_front().expect("a queue for each edge");
@@ -479,9 +487,13 @@ fn lines(sink: &plan::SinkPlan) -> Lines {
         SinkOutput::Log { key, .. } => Some(key.as_slice()),
         // As for a log, times stand beside the lines.
         SinkOutput::Memory => Some(&[][..]),
-        SinkOutput::File(_) | SinkOutput::Stdout => None,
+        SinkOutput::File(_) | SinkOutput::Stdout | SinkOutput::JetStream(_) => None,
     };
-    Lines::new(&sink.format, sink.timestamps, &sink.schema, log_key)
+    let lines = Lines::new(&sink.format, sink.timestamps, &sink.schema, log_key);
+    match &sink.output {
+        SinkOutput::JetStream(output) => lines.addressed(output),
+        _ => lines,
+    }
 }
 
 fn encoder(sink: &plan::SinkPlan) -> Encoder {

@@ -332,6 +332,14 @@ impl Keeper {
         for file in frozen {
             files.push(store.put_file(&file.path, file.immutable)?);
         }
+        // What waits to be published must be there for whoever goes on from the checkpoint, wherever that is.
+        let parts = collected.parts.values().flatten();
+        for part in parts.filter_map(|part| match part {
+            Part::Stream(part) => Some(part),
+            _ => None,
+        }) {
+            files.push(store.put_file(part.staged(), true)?);
+        }
         failpoint::at("persist.files")?;
         let manifest = self
             .facts

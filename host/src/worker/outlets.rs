@@ -3,11 +3,12 @@
 use arrow_schema::SchemaRef;
 use tidemill_flow::batch::Batch;
 use tidemill_flow::key::{Keys, key_group, owner};
+use tidemill_flow::schema::Schema;
 use tokio::sync::mpsc;
 
 use super::{JobError, Signal};
 use crate::pipeline::plan::Routing;
-use crate::sink::{Lines, Outlet};
+use crate::sink::{DeadLetters, Lines, Outlet, Place};
 
 /// An edge to a reader.
 pub(super) struct Edge {
@@ -18,13 +19,25 @@ pub(super) struct Edge {
     to: To,
 }
 
+/// Where rows go that a sink can't take.
+pub(super) struct Refusals {
+    /// The sink.
+    pub(super) id: String,
+    pub(super) schema: Schema,
+    pub(super) dead_letters: DeadLetters,
+}
+
+/// The way to a sink.
+pub(super) struct ToSink {
+    pub(super) lines: Lines,
+    pub(super) outlet: Outlet,
+    pub(super) refusals: Refusals,
+}
+
 pub(super) enum To {
     /// A later node of this task.
     Node(usize),
-    Sink {
-        lines: Lines,
-        outlet: Outlet,
-    },
+    Sink(Box<ToSink>),
     Tasks {
         routing: Routing,
         tasks: Vec<mpsc::Sender<Signal>>,
@@ -48,7 +61,17 @@ impl Edge {
         batch.ids = batch.ids.filter(|_| self.ids);
         match &mut self.to {
             To::Node(node) => return Ok(Some((*node, batch))),
-            To::Sink { lines, outlet } => outlet.write(lines.block(&batch)).await?,
+            To::Sink(sink) => {
+                let ToSink { lines, outlet, refusals } = &mut **sink;
+                let mut block = lines.block(&batch);
+                let refused = std::mem::take(&mut block.refused);
+                if block.rows > 0 {
+                    outlet.write(block).await?;
+                }
+                if !refused.is_empty() {
+                    refusals.write(&refused, &batch).await?;
+                }
+            }
             To::Tasks { routing: Routing::Rebalance, tasks, turn } => {
                 *turn = (*turn + 1) % tasks.len();
                 send(&tasks[*turn], Signal::Batch(batch)).await?;
@@ -66,7 +89,7 @@ impl Edge {
     pub(super) async fn announce(&self, signal: &Signal) -> Result<Option<usize>, JobError> {
         match &self.to {
             To::Node(node) => return Ok(Some(*node)),
-            To::Sink { .. } => {}
+            To::Sink(_) => {}
             To::Tasks { tasks, .. } => {
                 for task in tasks {
                     send(task, signal.clone()).await?;
@@ -74,6 +97,15 @@ impl Edge {
             }
         }
         Ok(None)
+    }
+}
+
+impl Refusals {
+    async fn write(&self, refused: &[(u32, String)], batch: &Batch) -> Result<(), JobError> {
+        let (rows, reasons): (Vec<u32>, Vec<&str>) =
+            refused.iter().map(|(row, why)| (*row, why.as_str())).unzip();
+        let by = Place::Sink(&self.id);
+        Ok(self.dead_letters.write_rows(by, &reasons, &batch.take(&rows), &self.schema).await?)
     }
 }
 

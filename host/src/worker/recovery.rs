@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tidemill_checkpoint::{
-    CheckpointName, Kind, Listed, Manifest, Name, Problem, Selector, Store, failpoint,
+    Becomes, CheckpointName, Kind, Listed, Manifest, Name, Problem, Selector, Store, failpoint,
 };
 use tidemill_flow::checkpoint::coordinator::{Coordinator, Settings};
 use tidemill_flow::checkpoint::recovery::{Decision, Found, FoundState, decide, next_id};
@@ -18,8 +19,11 @@ use super::JobError;
 use super::keeper::{Facts, Keeper, WriterFacts};
 use super::restored::Restored;
 use super::state::State;
-use crate::pipeline::plan::{CheckpointPlan, Delivery, Plan, SinkOutput, SinkPlan, StatePlan};
-use crate::sink::{self, Destination, LogSink, Memory, Offsets, Part, PartFiles, Repeatable, WriteError};
+use crate::nats::needed_window;
+use crate::pipeline::plan::{CheckpointPlan, Delivery, Plan, RestartPlan, SinkOutput, SinkPlan, StatePlan};
+use crate::sink::{
+    self, Destination, LogSink, Memory, Offsets, Part, PartFiles, Repeatable, StreamSink, WriteError,
+};
 use crate::telemetry::{Counter, Counters};
 
 /// The checkpoints of a pipeline that is about to run, and what it goes on from.
@@ -42,7 +46,7 @@ pub(super) struct Destinations {
 }
 
 impl Destinations {
-    /// Without checkpoints: everything is made anew, but for logs, to which is appended.
+    /// Without checkpoints: everything is made anew, but for logs and streams, to which is appended.
     pub(super) fn anew(plan: &Plan) -> Result<Self, JobError> {
         let sink = |sink: &SinkPlan| {
             Ok(match &sink.output {
@@ -51,6 +55,12 @@ impl Destinations {
                 SinkOutput::File(path) => Destination::File(path.clone()),
                 SinkOutput::Log { path, partitions, .. } => {
                     log_sink(plan, sink, path, *partitions, 0).map_err(JobError::Write)?
+                }
+                SinkOutput::JetStream(output) => {
+                    let names = (plan.name.as_str(), sink.id.as_str());
+                    // Nothing is staged.
+                    let to = StreamSink::open(output, names, 0, Path::new("")).map_err(JobError::Write)?;
+                    Destination::Messages(to)
                 }
             })
         };
@@ -61,7 +71,7 @@ impl Destinations {
         })
     }
 
-    fn of_run(plan: &Plan, run: u64, manifest: Option<&Manifest>) -> Result<Self, JobError> {
+    fn of_run(plan: &Plan, run: u64, manifest: Option<&Manifest>, working: &Path) -> Result<Self, JobError> {
         let parts = |path: &std::path::Path| {
             let files = PartFiles::of(path, run).map_err(|e| JobError::Recovery(e.to_string()))?;
             files.map(Destination::Parts).ok_or_else(|| {
@@ -76,6 +86,31 @@ impl Destinations {
                 (SinkOutput::File(path), _) => Destination::File(path.clone()),
                 (SinkOutput::Stdout, _) => Destination::Stdout,
                 (SinkOutput::Memory, _) => Destination::Memory(Memory::default()),
+                (SinkOutput::JetStream(output), delivery) => {
+                    let names = (plan.name.as_str(), sink.id.as_str());
+                    let to = StreamSink::open(output, names, run, working).map_err(failed)?;
+                    let before = manifest.and_then(|m| m.sinks.iter().find(|s| s.id == sink.id));
+                    let known =
+                        before.and_then(|sink| sink.repeatable.as_ref()).map(repeatable).transpose()?;
+                    match delivery {
+                        Delivery::ExactlyOnce => {
+                            if known.map(|known| to.has_any(&known)).transpose().map_err(failed)?
+                                == Some(true)
+                            {
+                                return Err(JobError::Recovery(shown_at_once(&format!(
+                                    "stream `{}`",
+                                    to.stream()
+                                ))));
+                            }
+                            Destination::Transmissions(to.take_over().map_err(failed)?)
+                        }
+                        Delivery::Idempotent => {
+                            let window = idempotent_window(plan);
+                            Destination::Messages(to.recognizing(window, known.as_ref()).map_err(failed)?)
+                        }
+                        Delivery::AtLeastOnce => Destination::Messages(to),
+                    }
+                }
                 (SinkOutput::Log { path, partitions, .. }, _) => {
                     let destination = log_sink(plan, sink, path, *partitions, run).map_err(failed)?;
                     let before = manifest.and_then(|m| m.sinks.iter().find(|s| s.id == sink.id));
@@ -123,7 +158,7 @@ impl Checkpointing {
         };
         failpoint::at("recovery.decided").map_err(failed)?;
         let next_checkpoint = chosen.next_checkpoint;
-        let destinations = Destinations::of_run(plan, store.run(), chosen.manifest.as_ref())?;
+        let destinations = Destinations::of_run(plan, store.run(), chosen.manifest.as_ref(), &working)?;
         let restored = Restored::new(plan, chosen.manifest).map_err(|why| match &chosen.name {
             Some(name) => JobError::Recovery(format!(
                 "it can't go on from checkpoint {} in {}: {why}",
@@ -137,13 +172,17 @@ impl Checkpointing {
                 destination.check_goes_back(id, manifest.checkpoint).map_err(JobError::Write)?;
             }
         }
-        settle_output(&store, restored.manifest.as_ref(), chosen.name, &named)?;
-        failpoint::at("recovery.state").map_err(failed)?;
         std::fs::create_dir_all(&working).map_err(failed)?;
-        let state = match &restored.manifest {
-            Some(manifest) => {
-                restore_state(&plan.state, manifest, &working, |folder| store.restore(manifest, folder))?
-            }
+        let manifest = restored.manifest.as_ref();
+        let folder = working.join("restored");
+        if let Some(manifest) = manifest {
+            restore_files(&folder, |folder| store.restore(manifest, folder))?;
+            bring_back_staged(manifest, &folder, &named)?;
+        }
+        settle_output(&store, manifest, chosen.name, &named)?;
+        failpoint::at("recovery.state").map_err(failed)?;
+        let state = match manifest {
+            Some(manifest) => open_state(&plan.state, manifest, &working, &folder)?,
             None => State::open(&plan.state, &working, &[]).map_err(failed)?,
         };
         let writers = named.iter().map(|(id, destination)| WriterFacts::new(id, destination)).collect();
@@ -224,18 +263,63 @@ pub(super) fn restore_state(
     restore: impl FnOnce(&Path) -> Result<(), tidemill_checkpoint::Error>,
 ) -> Result<State, JobError> {
     let folder = working.join("restored");
-    match std::fs::remove_dir_all(&folder) {
+    restore_files(&folder, restore)?;
+    open_state(plan, manifest, working, &folder)
+}
+
+fn restore_files(
+    folder: &Path,
+    restore: impl FnOnce(&Path) -> Result<(), tidemill_checkpoint::Error>,
+) -> Result<(), JobError> {
+    match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    restore(&folder).map_err(failed)?;
-    let files = manifest.state.files.iter();
+    restore(folder).map_err(failed)
+}
+
+/// Puts rows that wait to be published where their sinks look for them, those that aren't there any more.
+fn bring_back_staged(
+    manifest: &Manifest,
+    restored: &Path,
+    writers: &[(String, &Destination)],
+) -> Result<(), JobError> {
+    for sink in &manifest.sinks {
+        let to =
+            writers.iter().find(|(id, _)| *id == sink.id).and_then(|(_, destination)| destination.folder());
+        for part in &sink.parts {
+            let (Becomes::Messages { .. }, Some(folder)) = (&part.becomes, to) else { continue };
+            let (from, to) = (part.staged.in_folder(restored), part.staged.in_folder(folder));
+            if !to.exists() {
+                std::fs::create_dir_all(folder).and_then(|()| std::fs::rename(from, to)).map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Opens the state whose files were restored into a folder, which is removed.
+fn open_state(
+    plan: &StatePlan,
+    manifest: &Manifest,
+    working: &Path,
+    folder: &Path,
+) -> Result<State, JobError> {
+    let staged: Vec<&str> = staged_names(manifest).collect();
+    let files = manifest.state.files.iter().filter(|f| !staged.contains(&f.name.as_str()));
     let files: Vec<RestoredFile> = files
         .map(|f| RestoredFile { name: f.name.as_str().to_owned(), path: folder.join(f.name.as_str()) })
         .collect();
     let state = State::open(plan, working, &files).map_err(failed)?;
-    std::fs::remove_dir_all(&folder).map_err(failed)?;
+    std::fs::remove_dir_all(folder).map_err(failed)?;
     Ok(state)
+}
+
+/// The files of a checkpoint that aren't state, but rows which wait to be published.
+fn staged_names(manifest: &Manifest) -> impl Iterator<Item = &str> {
+    let parts = manifest.sinks.iter().flat_map(|sink| &sink.parts);
+    let staged = parts.filter(|part| matches!(part.becomes, Becomes::Messages { .. }));
+    staged.map(|part| part.staged.as_str())
 }
 
 fn settings(plan: &CheckpointPlan) -> Settings {
@@ -390,15 +474,31 @@ fn knowing(
             Ok(Destination::Recognizing(log, known))
         }
         Destination::Transactions(log) => match of_log(&log) {
-            Some(known) if log.has_any(&known) => Err(JobError::Recovery(format!(
-                "the log {} has rows that were shown at once since the checkpoint, which \"exactly-once\" would show again; \
-                 let the pipeline go on with delivery = \"idempotent\", and stop it with Ctrl-C before you change that",
-                log.folder().display()
-            ))),
+            Some(known) if log.has_any(&known) => {
+                Err(JobError::Recovery(shown_at_once(&format!("log {}", log.folder().display()))))
+            }
             _ => Ok(Destination::Transactions(log)),
         },
         destination => Ok(destination),
     }
+}
+
+fn shown_at_once(place: &str) -> String {
+    format!(
+        "the {place} has rows that were shown at once since the checkpoint, which \"exactly-once\" would show again; let the \
+         pipeline go on with delivery = \"idempotent\", and stop it with Ctrl-C before you change that"
+    )
+}
+
+/// For how long a server has to know ids: rows that are published twice by one run are no further apart. Those of the run
+/// before are looked up.
+fn idempotent_window(plan: &Plan) -> Duration {
+    let interval_ms = plan.checkpoints.as_ref().map_or(0, |c| c.interval_ms);
+    let delay_ms = match plan.restart {
+        RestartPlan::None => 0,
+        RestartPlan::FromCheckpoint { max_delay_ms, .. } => max_delay_ms,
+    };
+    needed_window(interval_ms, delay_ms)
 }
 
 fn repeatable(known: &tidemill_checkpoint::Repeatable) -> Result<Repeatable, JobError> {

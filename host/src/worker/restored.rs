@@ -12,6 +12,8 @@ use tidemill_flow::storage::Addresses;
 use tidemill_flow::watermark::WATERMARK_MIN;
 use tidemill_flow::windowing::Layout;
 
+use tidemill_jetstream::Position as StreamPosition;
+
 use crate::log::{FilePosition, LogPosition, PartitionState, ReadPosition};
 use crate::pipeline::plan::{Clock, OperatorKind, OperatorPlan, Plan};
 use crate::plugin::World;
@@ -227,6 +229,11 @@ pub(super) fn position(position: &ReadPosition) -> Position {
             }
         }
         ReadPosition::Generated { last } => Position::Generated { last: *last },
+        ReadPosition::Stream(StreamPosition { identity, sequence, history }) => Position::Stream {
+            stream: format!("{identity:016x}"),
+            sequence: *sequence,
+            history: format!("{history:016x}"),
+        },
         ReadPosition::Log(LogPosition { identity, offset, history }) => Position::Log {
             log: format!("{identity:016x}"),
             offset: *offset,
@@ -248,6 +255,11 @@ fn read_position(position: &Position) -> Option<ReadPosition> {
             }))
         }
         Position::Generated { last } => Some(ReadPosition::Generated { last: *last }),
+        Position::Stream { stream, sequence, history } => Some(ReadPosition::Stream(StreamPosition {
+            identity: u64::from_str_radix(stream, 16).ok()?,
+            sequence: *sequence,
+            history: u64::from_str_radix(history, 16).ok()?,
+        })),
         Position::Log { log, offset, history } => Some(ReadPosition::Log(LogPosition {
             identity: u64::from_str_radix(log, 16).ok()?,
             offset: *offset,

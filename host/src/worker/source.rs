@@ -160,8 +160,8 @@ impl SourceHead {
     ///
     /// # Errors
     /// When what was read of a log can't be made to last.
-    pub(super) fn state(&self) -> Result<(usize, Vec<PartitionState>), JobError> {
-        let state = |r: &Reading| {
+    pub(super) fn state(&mut self) -> Result<(usize, Vec<PartitionState>), JobError> {
+        let state = |r: &mut Reading| {
             Ok(PartitionState {
                 name: r.id.clone(),
                 position: r.partition.position()?,
@@ -169,7 +169,7 @@ impl SourceHead {
                 ended: r.ended,
             })
         };
-        Ok((self.source, self.partitions.iter().map(state).collect::<Result<_, JobError>>()?))
+        Ok((self.source, self.partitions.iter_mut().map(state).collect::<Result<_, JobError>>()?))
     }
 
     /// Reads on where time is furthest behind: the partition, and its rows unless it has ended. Nothing that was
@@ -203,7 +203,14 @@ impl SourceHead {
                 }
                 // A log in which nobody writes must not hold up the others.
                 let is_ready = self.partitions[at].partition.is_ready()?;
-                let progress = self.see(at, if is_ready { Seen::Pending } else { Seen::Silent });
+                let is_silent = self.partitions[at].partition.is_silent();
+                let seen = match (is_ready, is_silent) {
+                    (true, _) => Seen::Pending,
+                    (false, true) => Seen::Silent,
+                    // Nobody knows what the log has.
+                    (false, false) => Seen::HeldBack,
+                };
+                let progress = self.see(at, seen);
                 if !progress.is_empty() {
                     return Ok(Read::Time(signals(progress)));
                 }

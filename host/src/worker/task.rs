@@ -123,7 +123,7 @@ impl Running {
                     Command::Finish => break if at_end { Ended::Finished } else { Ended::Stopped },
                     Command::Barrier(barrier) => {
                         held |= barrier.last;
-                        self.barrier(barrier, Some((&head, &edges)), None).await?;
+                        self.barrier(barrier, Some((&mut head, &edges)), None).await?;
                         continue;
                     }
                 },
@@ -402,7 +402,7 @@ impl Running {
     async fn barrier(
         &mut self,
         barrier: Barrier,
-        source: Option<(&SourceHead, &Vec<Edge>)>,
+        mut source: Option<(&mut SourceHead, &Vec<Edge>)>,
         overtaken: Option<(&Combiner, usize)>,
     ) -> Result<(), JobError> {
         // Of the last checkpoint nothing may be left to do.
@@ -414,7 +414,7 @@ impl Running {
         let Some(snapshots) = &mut self.snapshots else { return Ok(()) };
         let place = if source.is_some() { "barrier.source" } else { "barrier.task" };
         failpoint::at(place).map_err(interrupted)?;
-        let source_state = source.map(|(head, _)| head.state()).transpose()?;
+        let source_state = source.as_mut().map(|(head, _)| head.state()).transpose()?;
         let mut part = TaskPart { source: source_state, has_due, ..TaskPart::default() };
         for node in &mut self.nodes {
             part.operators.extend(node.operator.freeze());

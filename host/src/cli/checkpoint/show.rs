@@ -118,6 +118,7 @@ fn read_to(position: &Position) -> String {
         }
         Position::Generated { last: Some(last) } => format!("made up to record {}", grouped(*last)),
         Position::Generated { last: None } => "made nothing yet".to_owned(),
+        Position::Stream { sequence, .. } => format!("read up to message {}", grouped(*sequence)),
         Position::Log { offset, .. } => format!("read up to offset {}", grouped(*offset)),
     }
 }

@@ -10,7 +10,7 @@ use tidemill_flow::windowing::Assigner;
 use super::parts::declared;
 use super::{Checker, Component, WINDOW_END, WINDOW_FIRING, WINDOW_START, WINDOW_TIMING};
 use crate::log::nexmark;
-use crate::pipeline::declaration::{self, JoinOn, Operator, Source, Spanned, Upstream};
+use crate::pipeline::declaration::{self, JoinOn, MetadataDecl, Operator, Source, Spanned, Upstream};
 use crate::pipeline::fields::{Demands, Found, Offered, Unreadable};
 use crate::pipeline::stages::{either, late_by_field, late_of_join};
 use crate::plugin::{Output, World};
@@ -44,10 +44,12 @@ impl Checker<'_> {
     /// Asks the open sources for every field that is read under a type.
     pub(super) fn ask_sources(&self, demands: &mut Demands) {
         for (at, source) in self.declaration.sources.iter().enumerate() {
-            if let Some(decoding) = source.kind.decoding()
-                && let Some(time) = &decoding.event_time
-                && decoding.fields.is_empty()
-            {
+            let Some(decoding) = source.kind.decoding().filter(|d| d.fields.is_empty()) else { continue };
+            for MetadataDecl { field, metadata } in &decoding.metadata {
+                let asked = demands.ask(at, &field.value, metadata.field_type(), "the source's metadata");
+                asked.expect("nobody has asked for another type before");
+            }
+            if let Some(time) = &decoding.event_time {
                 for field in time.fields() {
                     let asked =
                         demands.ask(at, &field.value, FieldType::Timestamp, "the source's event_time");

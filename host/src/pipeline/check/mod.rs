@@ -1,6 +1,7 @@
 //! From what the user typed to what it means: fields are found and typed along every edge, before the
 //! first row.
 
+mod connections;
 mod edges;
 mod log;
 mod parts;
@@ -11,6 +12,7 @@ mod uses;
 mod whole;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tidemill_flow::schema::Field;
 
@@ -18,6 +20,7 @@ use super::declaration::{Declaration, Errors, Problems};
 use super::fields::Demands;
 use super::plan::{OperatorPlan, Plan};
 use super::stages::assemble;
+use crate::nats::Servers;
 use crate::plugin::{Description, INSTANCES_MAX, Plugin, TIME_FIELD, World};
 
 const WINDOW_START: &str = "window_start";
@@ -41,6 +44,16 @@ pub fn plan(
     let checker = Checker { declaration, components: &components, problems: &problems };
     let result = checker.plan(&plugins, base, default_parallelism);
     problems.settle(result)
+}
+
+/// The servers of a pipeline's connections, in the order of the file; relative paths are relative to `base`.
+///
+/// # Errors
+/// When a secret isn't where the file says.
+pub fn servers(declaration: &Declaration, base: &Path) -> Result<Vec<Arc<Servers>>, Errors> {
+    let problems = declaration.problems();
+    let servers = Checker { declaration, components: &[], problems: &problems }.connections(base);
+    problems.settle(servers)
 }
 
 struct Checker<'a> {
@@ -102,8 +115,9 @@ impl Checker<'_> {
             self.operator(at, plugin, columns, &reads[at])
         };
         let operator_plans: Vec<OperatorPlan> = plugins.iter().enumerate().map(operator_plan).collect();
-        let source_plans = self.sources(base, &edges, &demands, &wanted.sources);
-        let sink_plans = self.sinks(sinks, base);
+        let connections = self.connections(base)?;
+        let source_plans = self.sources(base, &connections, &edges, &demands, &wanted.sources);
+        let sink_plans = self.sinks(sinks, base, &connections);
         let (source_plans, sink_plans) = (source_plans?, sink_plans?);
         self.check_outputs(&sink_plans, &source_plans);
         let stages =
@@ -123,7 +137,7 @@ impl Checker<'_> {
             base: base.to_owned(),
             dead_letters: base.join(&self.declaration.dead_letters.value),
             late: base.join(&self.declaration.late.value),
-            checkpoints: self.checkpoints(base),
+            checkpoints: self.checkpoints(base, &connections),
             state: self.state(base),
             restart: self.restart(),
             sources: source_plans,

@@ -14,9 +14,10 @@ use super::{Checker, WINDOW_END, WINDOW_FIRING, WINDOW_START, WINDOW_TIMING};
 use crate::formats::{CsvOptions, Demand, Format, TimestampUnit};
 use crate::log::Feeds;
 use crate::log::nexmark;
+use crate::nats::Servers;
 use crate::pipeline::declaration::{
-    Decoding, EventTime, FormatDecl, JoinOn, Operator, Pace, SourceKind, Spanned, TimestampDecl, Ttl,
-    Upstream,
+    Decoding, EventTime, FormatDecl, JoinOn, Metadata, Operator, Pace, SourceKind, Spanned, TimestampDecl,
+    Ttl, Upstream,
 };
 use crate::pipeline::fields::{Demands, Offered};
 use crate::pipeline::plan::{
@@ -174,6 +175,7 @@ impl Checker<'_> {
     pub(super) fn sources(
         &self,
         base: &Path,
+        connections: &[Arc<Servers>],
         edges: &Edges,
         demands: &Demands,
         wanted: &[BTreeSet<String>],
@@ -192,7 +194,10 @@ impl Checker<'_> {
                 names.insert(field.value.clone());
             }
             let schema = restrict(&edges.sources[at], demands, &names);
-            let demanded = |d: &Decoding| schema.fields().iter().map(|f| demand(f, d)).collect::<Vec<_>>();
+            let demanded = |d: &Decoding| {
+                let fields = schema.fields().iter().filter(|f| metadata(&f.name, d).is_none());
+                fields.map(|f| demand(f, d)).collect::<Vec<_>>()
+            };
             let input = match &source.kind {
                 SourceKind::Files { paths, decoding } => SourceInput::Files {
                     paths: self.files(base, paths)?,
@@ -210,6 +215,21 @@ impl Checker<'_> {
                     from: *from,
                     until_end: *until_end,
                 },
+                SourceKind::JetStream { connection, streams, decoding, from, until_end, allow_gaps } => {
+                    let columns = (0..).zip(schema.fields());
+                    let known =
+                        columns.filter_map(|(at, f)| Some((at, metadata(&f.name, decoding)?.clone())));
+                    SourceInput::JetStream {
+                        servers: connections[*connection].clone(),
+                        streams: streams.iter().map(|s| s.value.clone()).collect(),
+                        format: format(&decoding.format),
+                        demands: demanded(decoding),
+                        metadata: known.collect(),
+                        from: *from,
+                        until_end: *until_end,
+                        allow_gaps: *allow_gaps,
+                    }
+                }
                 SourceKind::Told { decoding, partitions_count, makes_watermarks } => SourceInput::Told {
                     feeds: Arc::new(Feeds::new(partitions_count.get())),
                     demands: demanded(decoding),
@@ -373,13 +393,23 @@ fn restrict(offered: &Offered, demands: &Demands, names: &BTreeSet<String>) -> S
 
 /// The fields that a source's section declares.
 pub(super) fn declared(decoding: &Decoding) -> Schema {
+    let known = decoding.metadata.iter().map(|m| Field {
+        name: m.field.value.clone(),
+        field_type: m.metadata.field_type(),
+        nullable: matches!(m.metadata, Metadata::Header(_)),
+    });
     let fields = decoding.fields.iter().map(|f| Field {
         name: f.name.value.clone(),
         field_type: f.field_type,
         // A row without event time is rejected at the source.
         nullable: f.nullable && !is_event_time(&f.name.value, decoding),
     });
-    Schema::new(fields.collect()).expect("the file's keys are unique")
+    Schema::new(fields.chain(known).collect()).expect("the file's names are unique")
+}
+
+/// What a field of this name has of a message beside its payload, if it does.
+fn metadata<'a>(name: &str, decoding: &'a Decoding) -> Option<&'a Metadata> {
+    decoding.metadata.iter().find(|m| m.field.value == name).map(|m| &m.metadata)
 }
 
 fn is_event_time(name: &str, decoding: &Decoding) -> bool {

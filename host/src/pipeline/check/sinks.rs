@@ -1,34 +1,67 @@
 //! The sinks of a plan: where their rows go, and that nothing reads what they write.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tidemill_flow::key::can_be_key;
-use tidemill_flow::schema::Schema;
+use tidemill_flow::schema::{FieldType, Schema};
+use tidemill_jetstream::{HeaderTemplate, StreamWanted, Template};
 
 use super::Checker;
 use super::edges::no_key;
 use super::log::existing_partitions;
 use super::parts::{format, unit};
 use crate::formats::Encoder;
-use crate::pipeline::declaration::{self, Delivery, Sink, SinkKind, Spanned, Upstream};
+use crate::nats::Servers;
+use crate::pipeline::declaration::{self, CreateDecl, Delivery, Sink, SinkKind, Spanned, Upstream};
 use crate::pipeline::numbered::checkpoint_of;
-use crate::pipeline::plan::{SinkOutput, SinkPlan, SourceInput, SourcePlan};
+use crate::pipeline::plan::{SinkOutput, SinkPlan, SourceInput, SourcePlan, StreamOutput};
 use crate::plugin::World;
 
 impl Checker<'_> {
     /// The plans of the sinks, which write these fields.
-    pub(super) fn sinks(&self, schemas: Vec<Schema>, base: &Path) -> Option<Vec<SinkPlan>> {
+    pub(super) fn sinks(
+        &self,
+        schemas: Vec<Schema>,
+        base: &Path,
+        connections: &[Arc<Servers>],
+    ) -> Option<Vec<SinkPlan>> {
         // Each is planned before any is judged: all their errors count.
-        let plan = |(sink, schema)| self.sink(sink, schema, base);
+        let plan = |(sink, schema)| self.sink(sink, schema, base, connections);
         let plans: Vec<_> = self.declaration.sinks.iter().zip(schemas).map(plan).collect();
         plans.into_iter().collect()
     }
 
-    fn sink(&self, sink: &Sink, schema: Schema, base: &Path) -> Option<SinkPlan> {
+    fn sink(
+        &self,
+        sink: &Sink,
+        schema: Schema,
+        base: &Path,
+        connections: &[Arc<Servers>],
+    ) -> Option<SinkPlan> {
         let output = match &sink.kind {
             SinkKind::Files { path } => SinkOutput::File(base.join(&path.value)),
             SinkKind::Stdout => SinkOutput::Stdout,
             SinkKind::Memory => SinkOutput::Memory,
+            SinkKind::JetStream { connection, stream, subject, headers, create } => {
+                let subject_of = Template::parse(&subject.value).expect("the file's reader has tried");
+                let subject_columns = self.template_columns(subject, subject_of.fields(), &schema)?;
+                let mut all = Vec::new();
+                for (name, value) in headers {
+                    let template = HeaderTemplate::parse(&name.value, &value.value)
+                        .expect("the file's reader has tried");
+                    let columns = self.template_columns(value, template.fields(), &schema)?;
+                    all.push((template, columns));
+                }
+                SinkOutput::JetStream(Box::new(StreamOutput {
+                    servers: connections[*connection].clone(),
+                    stream: stream.value.clone(),
+                    subject: (subject_of, subject_columns),
+                    headers: all,
+                    create: create.as_ref().map(|create| wanted(&stream.value, create)),
+                }))
+            }
             SinkKind::Log { path, partitions_count, key } => {
                 let partitions = u32::try_from(partitions_count.get()).expect("at most 720");
                 let (folder, key) = (base.join(&path.value), self.sink_key(key, &schema));
@@ -78,6 +111,37 @@ impl Checker<'_> {
         };
         let columns: Vec<_> = key.iter().map(column).collect();
         columns.into_iter().collect()
+    }
+
+    /// The columns whose values stand in a template.
+    fn template_columns<'f>(
+        &self,
+        template: &Spanned<String>,
+        fields: impl Iterator<Item = &'f str>,
+        schema: &Schema,
+    ) -> Option<Vec<usize>> {
+        let mut columns = Vec::new();
+        for name in fields {
+            let Some(column) = schema.index_of(name) else {
+                let known = schema.fields().iter().map(|f| f.name.as_str());
+                let hint = declaration::hint(name, known, '`');
+                let message =
+                    format!("the field `{name}` of the template is not among those that are written; {hint}");
+                self.problems.report(template, message);
+                return None;
+            };
+            let field_type = schema.fields()[column].field_type;
+            if !matches!(field_type, FieldType::Text | FieldType::Integer | FieldType::Boolean) {
+                let message = format!(
+                    "the field `{name}` of the template is {field_type}, expected text, integer or boolean, which are \
+                     written in one way only"
+                );
+                self.problems.report(template, message);
+                return None;
+            }
+            columns.push(column);
+        }
+        Some(columns)
     }
 
     /// Whether each sink's format can hold its rows, and nothing that it writes is read.
@@ -143,4 +207,16 @@ fn is_same(one: &Path, other: &Path) -> bool {
 /// The folder that a file stands in; of a name alone the current one.
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn wanted(stream: &str, create: &CreateDecl) -> StreamWanted {
+    let duration = |ms: i64| Duration::from_millis(ms.unsigned_abs());
+    let usual = StreamWanted::new(stream, create.subjects.clone());
+    StreamWanted {
+        replicas: create.replicas,
+        max_age: create.max_age_ms.map(duration),
+        max_bytes: create.max_bytes.map(i64::unsigned_abs),
+        duplicate_window: create.duplicate_window_ms.map_or(usual.duplicate_window, duration),
+        ..usual
+    }
 }

@@ -163,7 +163,7 @@ fn whole(sections: &str) -> (Option<CheckpointPlan>, StatePlan, RestartPlan) {
     let problems = declaration.problems();
     let checker = Checker { declaration: &declaration, components: &[], problems: &problems };
     let base = Path::new("/jobs");
-    (checker.checkpoints(base), checker.state(base), checker.restart())
+    (checker.checkpoints(base, &[]), checker.state(base), checker.restart())
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn log_sink(keys: &str) -> Result<plan::SinkOutput, String> {
     let checker = Checker { declaration: &declaration, components: &[], problems: &problems };
     let demands = Demands::new(1);
     let (edges, inputs) = checker.edges(&demands, true);
-    let sinks = checker.sinks(checker.sink_schemas(&edges, &inputs, &demands), Path::new("/jobs"));
+    let sinks = checker.sinks(checker.sink_schemas(&edges, &inputs, &demands), Path::new("/jobs"), &[]);
     let messages = |errors: Errors| errors.iter().map(|(place, m)| format!("{place}: {m}\n")).collect();
     problems.settle(sinks).map(|mut sinks| sinks.remove(0).output).map_err(messages)
 }

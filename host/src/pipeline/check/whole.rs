@@ -1,16 +1,28 @@
 //! What concerns the pipeline as a whole: checkpoints, state, restarts.
 
 use std::path::Path;
+use std::sync::Arc;
+
+use tidemill_checkpoint::Place;
 
 use super::Checker;
+use crate::nats::Servers;
 use crate::pipeline::declaration::{Restart, StateBackend};
 use crate::pipeline::plan::{CheckpointPlan, RestartPlan, StatePlan};
 
 impl Checker<'_> {
-    pub(super) fn checkpoints(&self, base: &Path) -> Option<CheckpointPlan> {
+    pub(super) fn checkpoints(&self, base: &Path, connections: &[Arc<Servers>]) -> Option<CheckpointPlan> {
         let declared = self.declaration.checkpoints.as_ref()?;
+        let path = match declared.path.value.within(base) {
+            Place::JetStream(place) => {
+                let servers = connections.iter().find(|servers| servers.id() == place.connection());
+                let settings = servers.expect("the file's reader has found it").settings().clone();
+                Place::JetStream(place.reached_by(settings))
+            }
+            place => place,
+        };
         Some(CheckpointPlan {
-            path: declared.path.value.within(base),
+            path,
             work: base.join(&declared.work),
             interval_ms: declared.interval_ms.unsigned_abs(),
             min_pause_ms: declared.min_pause_ms.unsigned_abs(),

@@ -94,7 +94,7 @@ pub(super) fn read(value: Value<'_>, pipeline: Option<&Spanned<String>>) -> Opti
     let path = path?.unwrap_or_else(|| Spanned::new(named(), pipeline.span));
     let work = match &path.value {
         Place::Folder(folder) => folder.join(WORK_FOLDER),
-        Place::S3(_) => format!("{}.work", pipeline.value).into(),
+        Place::S3(_) | Place::JetStream(_) => format!("{}.work", pipeline.value).into(),
     };
     Some(Checkpoints {
         path,

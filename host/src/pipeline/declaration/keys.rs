@@ -51,6 +51,7 @@ pub(super) static PIPELINE: Keys = Keys {
         any("checkpoints"),
         any("state"),
         any("restart"),
+        any("connections"),
         any("sources"),
         any("operators"),
         any("sinks"),
@@ -88,20 +89,55 @@ pub(super) static RESTART: Keys = Keys {
     ],
 };
 
+pub(super) static CONNECTION: Keys = Keys {
+    heading: "## Connections: `[connections.<id>]`",
+    decided_by: "",
+    keys: &[
+        any("type"),
+        any("servers"),
+        any("user"),
+        any("password"),
+        any("token"),
+        any("nkey"),
+        any("credentials"),
+        any("tls"),
+        any("reconnect"),
+        any("request_timeout"),
+        any("inbox_prefix"),
+        any("domain"),
+    ],
+};
+
+pub(super) static SECRET: Keys =
+    Keys { heading: "### Secrets", decided_by: "", keys: &[any("env"), any("file")] };
+
+pub(super) static TLS: Keys = Keys {
+    heading: "### `tls`",
+    decided_by: "",
+    keys: &[any("required"), any("authorities"), any("certificate"), any("key"), any("first")],
+};
+
+pub(super) static RECONNECT: Keys =
+    Keys { heading: "### `reconnect`", decided_by: "", keys: &[any("delay"), any("max_delay")] };
+
 pub(super) static SOURCE: Keys = Keys {
     heading: "## Sources: `[sources.<id>]`",
     decided_by: "type",
     keys: &[
         any("type"),
         only("path", &["files", "log"]),
-        only("format", &["files", "stdin", "log"]),
-        only("csv", &["files", "stdin"]),
-        only("event_time", &["files", "stdin", "log"]),
-        only("idle_after", &["log"]),
+        only("format", &["files", "stdin", "log", "jetstream"]),
+        only("csv", &["files", "stdin", "jetstream"]),
+        only("event_time", &["files", "stdin", "log", "jetstream"]),
+        only("idle_after", &["log", "jetstream"]),
         any("align"),
-        only("fields", &["files", "stdin", "log"]),
-        only("from", &["log"]),
-        only("until_end", &["log"]),
+        only("fields", &["files", "stdin", "log", "jetstream"]),
+        only("from", &["log", "jetstream"]),
+        only("until_end", &["log", "jetstream"]),
+        only("connection", &["jetstream"]),
+        only("stream", &["jetstream"]),
+        only("metadata", &["jetstream"]),
+        only("allow_gaps", &["jetstream"]),
         only("events", &["nexmark"]),
         only("events_per_second", &["nexmark"]),
         only("out_of_orderness", &["nexmark"]),
@@ -122,6 +158,15 @@ pub(super) static EVENT_TIME: Keys = Keys {
     decided_by: "",
     keys: &[any("field"), any("out_of_orderness"), any("watermark_field")],
 };
+
+pub(super) static METADATA: Keys = Keys {
+    heading: "### `metadata`",
+    decided_by: "",
+    keys: &[any("subject"), any("time"), any("sequence"), any("headers")],
+};
+
+pub(super) static FROM: Keys =
+    Keys { heading: "### `from` of a stream", decided_by: "", keys: &[any("sequence"), any("time")] };
 
 pub(super) static ALIGN: Keys =
     Keys { heading: "### `align`", decided_by: "", keys: &[any("group"), any("max_drift")] };
@@ -206,11 +251,22 @@ pub(super) static SINK: Keys = Keys {
         only("csv", &["files", "stdout"]),
         only("partitions", &["log"]),
         only("key", &["log"]),
+        only("connection", &["jetstream"]),
+        only("stream", &["jetstream"]),
+        only("subject", &["jetstream"]),
+        only("headers", &["jetstream"]),
+        only("create", &["jetstream"]),
     ],
 };
 
 pub(super) static SINK_CSV: Keys =
     Keys { heading: "### `csv` of a sink", decided_by: "", keys: &[any("delimiter"), any("header")] };
+
+pub(super) static CREATE: Keys = Keys {
+    heading: "### `create`",
+    decided_by: "",
+    keys: &[any("subjects"), any("replicas"), any("max_age"), any("max_bytes"), any("duplicate_window")],
+};
 
 pub(super) static SCRIPT: Keys = Keys {
     heading: "### The top level of a script",
@@ -267,14 +323,20 @@ pub(super) static OF_SCRIPTS: [&Keys; 4] = [&SCRIPT, &SCRIPT_INPUT, &STEP, &STEP
 
 /// All of a pipeline file, in the order of the reference page.
 #[cfg(test)]
-pub(super) static ALL: [&Keys; 16] = [
+pub(super) static ALL: [&Keys; 23] = [
     &PIPELINE,
     &CHECKPOINTS,
     &STATE,
     &RESTART,
+    &CONNECTION,
+    &SECRET,
+    &TLS,
+    &RECONNECT,
     &SOURCE,
     &SOURCE_CSV,
     &EVENT_TIME,
+    &METADATA,
+    &FROM,
     &ALIGN,
     &FIELD,
     &OPERATOR,
@@ -284,4 +346,5 @@ pub(super) static ALL: [&Keys; 16] = [
     &TTL,
     &SINK,
     &SINK_CSV,
+    &CREATE,
 ];

@@ -10,6 +10,7 @@
 //! them, who reports in the same form: see [`Declaration::problems`].
 
 mod checkpoints;
+mod connection;
 mod delivery;
 mod errors;
 mod file;
@@ -24,6 +25,7 @@ mod restart;
 pub mod script;
 mod sink;
 mod source;
+mod stream;
 mod suggest;
 mod table;
 #[cfg(test)]
@@ -38,7 +40,10 @@ mod zone;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use tidemill_checkpoint::Place as StorePlace;
+
 pub use checkpoints::{Checkpoints, State, StateBackend};
+pub use connection::{Connection, CredentialsDecl, SecretDecl, TlsDecl};
 pub use delivery::Delivery;
 pub use errors::{Errors, Problems};
 pub use file::{File, Place, Span, Spanned};
@@ -47,8 +52,9 @@ pub use ids::Upstream;
 pub use join::{Join, JoinOn};
 pub use operator::Operator;
 pub use restart::Restart;
-pub use sink::{Sink, SinkKind};
+pub use sink::{CreateDecl, Sink, SinkKind};
 pub use source::{Align, Decoding, EventTime, FieldDecl, LogStart, Nexmark, Pace, Source, SourceKind};
+pub use stream::{Metadata, MetadataDecl, StreamStart};
 pub use suggest::hint;
 pub use trigger::Firings;
 pub use ttl::{Clock, Ttl};
@@ -85,6 +91,8 @@ pub struct Declaration {
     pub state: State,
     /// What happens when the pipeline fails; it begins again only where there are checkpoints.
     pub restart: Restart,
+    /// The connections, in the order of the file.
+    pub connections: Vec<Connection>,
     /// The sources, in the order of the file.
     pub sources: Vec<Source>,
     /// The operators, in the order of the file.
@@ -129,10 +137,24 @@ fn read(root: &Table<'_>) -> Option<Declaration> {
     let [sources, operators, sinks] =
         sections.each_ref().map(|s| s.as_ref().map_or(Vec::new(), Table::values));
     let ids = Ids::collect(&sources, &operators, &sinks);
+    let connections = root.get("connections").and_then(|value| value.table_of_names());
+    let connections = connections.as_ref().map_or(Vec::new(), Table::values);
+    let connection_ids: Vec<_> = connections.iter().map(Value::key).collect();
+    connection_ids.iter().for_each(|id| _ = ids::check(root.problems(), id));
+    let connections: Vec<_> = connections.iter().map(connection::read).collect();
+    if let Some(Some(checkpoints)) = &checkpoints
+        && let StorePlace::JetStream(place) = &checkpoints.path.value
+        && !connection_ids.iter().any(|id| id.value == place.connection())
+    {
+        let known = connection_ids.iter().map(|id| id.value.as_str());
+        let message = format!("`path` in [checkpoints]: {}", connection::unknown(place.connection(), known));
+        root.problems().report(&checkpoints.path, message);
+    }
+    let context = Context { connections: &connection_ids, has_checkpoints };
 
-    let sources: Vec<_> = sources.iter().map(|section| source::read(section, has_checkpoints)).collect();
+    let sources: Vec<_> = sources.iter().map(|section| source::read(section, context)).collect();
     let operators: Vec<_> = operators.iter().map(|section| operator::read(section, &ids)).collect();
-    let sinks: Vec<_> = sinks.iter().map(|section| sink::read(section, &ids, has_checkpoints)).collect();
+    let sinks: Vec<_> = sinks.iter().map(|section| sink::read(section, &ids, context)).collect();
 
     let order = graph::check(root.problems(), &ids, &operators, &sinks);
     let folders = paths::Folders {
@@ -150,11 +172,19 @@ fn read(root: &Table<'_>) -> Option<Declaration> {
         checkpoints: checkpoints?,
         state: state?,
         restart: restart?,
+        connections: connections.into_iter().collect::<Option<_>>()?,
         sources: sources.into_iter().collect::<Option<_>>()?,
         operators: operators.into_iter().map(|(_, operator)| operator).collect::<Option<_>>()?,
         sinks: sinks.into_iter().map(|(_, sink)| sink).collect::<Option<_>>()?,
         order: order?,
     })
+}
+
+/// What sources and sinks must know of the rest of the file.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    connections: &'a [Spanned<String>],
+    has_checkpoints: bool,
 }
 
 /// Where rows go that are nobody's result; named after the pipeline unless the file says otherwise.

@@ -60,7 +60,7 @@ pub(super) fn check(
                 users.write(path, Place::file(path), &who, "file");
             }
             SinkKind::Log { path, .. } => users.write(path, Place::folder(path), &who, "log"),
-            SinkKind::Stdout | SinkKind::Memory => {}
+            SinkKind::Stdout | SinkKind::Memory | SinkKind::JetStream { .. } => {}
         }
     }
 }
@@ -90,7 +90,10 @@ impl Users<'_> {
                 }
             }
             SourceKind::Log { path, .. } => self.readers.push((Place::folder(path), user)),
-            SourceKind::Stdin { .. } | SourceKind::Nexmark(_) | SourceKind::Told { .. } => {}
+            SourceKind::Stdin { .. }
+            | SourceKind::Nexmark(_)
+            | SourceKind::JetStream { .. }
+            | SourceKind::Told { .. } => {}
         }
     }
 

@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use tidemill_jetstream::{HeaderTemplate, Template};
+
 use super::delivery::{self, Delivery};
 use super::file::Spanned;
 use super::format::{self, FormatDecl, TimestampDecl};
@@ -11,6 +13,7 @@ use super::keys;
 use super::operator::Read;
 use super::table::Table;
 use super::value::Value;
+use super::{Context, connection, stream};
 
 /// As many as there are key groups; a log with more would have some that no key ever meets.
 const PARTITIONS_MAX: i64 = 720;
@@ -54,8 +57,36 @@ pub enum SinkKind {
         /// The fields that decide on a row's partition, all different; empty: any will do.
         key: Vec<Spanned<String>>,
     },
+    /// A stream of a NATS server.
+    JetStream {
+        /// The number of its connection.
+        connection: usize,
+        /// The stream.
+        stream: Spanned<String>,
+        /// The subject of each row's message, in which `{field}` stands for a field's value.
+        subject: Spanned<String>,
+        /// The names of headers, and their values, written as the subject is.
+        headers: Vec<(Spanned<String>, Spanned<String>)>,
+        /// How the stream is made if there is none; `None`: it must be there.
+        create: Option<CreateDecl>,
+    },
     /// Memory, in the place of another kind: a script looks at them.
     Memory,
+}
+
+/// How a stream is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateDecl {
+    /// The subjects that it takes, beside those of the host's own messages.
+    pub subjects: Vec<String>,
+    /// On how many servers.
+    pub replicas: usize,
+    /// How long messages are kept, in milliseconds; `None`: without end.
+    pub max_age_ms: Option<i64>,
+    /// How many bytes of them are kept; `None`: all.
+    pub max_bytes: Option<i64>,
+    /// How long the server knows the ids of messages, in milliseconds; `None`: two minutes.
+    pub duplicate_window_ms: Option<i64>,
 }
 
 #[derive(Clone, Copy)]
@@ -63,22 +94,27 @@ enum Kind {
     Files,
     Stdout,
     Log,
+    JetStream,
 }
 
-const KINDS: [(&str, Kind); 3] = [("files", Kind::Files), ("stdout", Kind::Stdout), ("log", Kind::Log)];
+const KINDS: [(&str, Kind); 4] =
+    [("files", Kind::Files), ("stdout", Kind::Stdout), ("log", Kind::Log), ("jetstream", Kind::JetStream)];
+
+/// As many as NATS replicates a stream to.
+const REPLICAS_MAX: i64 = 5;
 
 /// The sink that a section declares.
-pub(super) fn read(section: &Value<'_>, ids: &Ids, has_checkpoints: bool) -> Read<Sink> {
+pub(super) fn read(section: &Value<'_>, ids: &Ids, context: Context<'_>) -> Read<Sink> {
     let Some(table) = section.table(&keys::SINK) else { return (None, None) };
     let input = table.required("input", |v| ids.sink_input(v));
-    (input.map(|input| vec![input]), read_with(section, &table, input, has_checkpoints))
+    (input.map(|input| vec![input]), read_with(section, &table, input, context))
 }
 
 fn read_with(
     section: &Value<'_>,
     table: &Table<'_>,
     input: Option<Spanned<Upstream>>,
-    has_checkpoints: bool,
+    Context { connections, has_checkpoints }: Context<'_>,
 ) -> Option<Sink> {
     let kind = table.required("type", |v| v.choice(&KINDS));
     table.check_keys(kind.map(|(name, _)| name));
@@ -92,6 +128,7 @@ fn read_with(
         Kind::Stdout => (Some(SinkKind::Stdout), format::of_sink(table, Some(format::JSON_LINES))),
         Kind::Files => read_files(table, delivery, has_checkpoints),
         Kind::Log => (read_log(table), format::of_log(table)),
+        Kind::JetStream => (read_jetstream(table, connections), format::of_log(table)),
     };
     Some(Sink {
         id: section.key(),
@@ -106,8 +143,8 @@ fn read_with(
 
 fn read_delivery(table: &Table<'_>, kind: Kind, has_checkpoints: bool) -> Option<Delivery> {
     let default = match (kind, has_checkpoints) {
-        (Kind::Files | Kind::Log, true) => Delivery::ExactlyOnce,
-        (Kind::Files | Kind::Log, false) | (Kind::Stdout, _) => Delivery::AtLeastOnce,
+        (Kind::Files | Kind::Log | Kind::JetStream, true) => Delivery::ExactlyOnce,
+        (Kind::Files | Kind::Log | Kind::JetStream, false) | (Kind::Stdout, _) => Delivery::AtLeastOnce,
     };
     delivery::read(table, default, has_checkpoints, |delivery| match (kind, delivery) {
         (Kind::Stdout, Delivery::ExactlyOnce | Delivery::Idempotent) => {
@@ -150,4 +187,53 @@ fn read_log(table: &Table<'_>) -> Option<SinkKind> {
     let partitions_count = table.or("partitions", NonZeroUsize::MIN, |v| v.count(PARTITIONS_MAX));
     let key = table.or("key", Vec::new(), |v| v.distinct(v.one_or_more(|v| v.name())?));
     Some(SinkKind::Log { path: path?, partitions_count: partitions_count?, key: key? })
+}
+
+fn read_jetstream(table: &Table<'_>, connections: &[Spanned<String>]) -> Option<SinkKind> {
+    let connection = table.required("connection", |v| connection::of_name(&v, connections));
+    let stream = table.required("stream", stream::read_name);
+    let subject = table.required("subject", |v| {
+        let subject = v.name()?;
+        match Template::parse(&subject) {
+            Ok(_) => Some(subject),
+            Err(why) => v.refuse(why),
+        }
+    });
+    let headers = table.or("headers", Vec::new(), |value| {
+        let headers = value.table_of_names()?;
+        headers.values().into_iter().map(read_header).collect()
+    });
+    let create = table.optional("create", read_create);
+    Some(SinkKind::JetStream {
+        connection: connection?,
+        stream: stream?,
+        subject: subject?,
+        headers: headers?,
+        create: create?,
+    })
+}
+
+fn read_header(value: Value<'_>) -> Option<(Spanned<String>, Spanned<String>)> {
+    let (name, template) = (value.key(), value.text()?);
+    match HeaderTemplate::parse(&name, &template) {
+        Ok(_) => Some((name, template)),
+        Err(why) => value.refuse(why),
+    }
+}
+
+fn read_create(value: Value<'_>) -> Option<CreateDecl> {
+    let table = value.table(&keys::CREATE)?;
+    table.check_keys(None);
+    let subjects = table.required("subjects", |v| v.one_or_more(|v| Some(v.name()?.value)));
+    let replicas = table.or("replicas", 1, |v| Some(v.count(REPLICAS_MAX)?.get()));
+    let max_age_ms = table.optional("max_age", |v| v.positive_duration_ms());
+    let max_bytes = table.optional("max_bytes", |v| v.size_bytes());
+    let duplicate_window_ms = table.optional("duplicate_window", |v| v.positive_duration_ms());
+    Some(CreateDecl {
+        subjects: subjects?,
+        replicas: replicas?,
+        max_age_ms: max_age_ms?,
+        max_bytes: max_bytes?,
+        duplicate_window_ms: duplicate_window_ms?,
+    })
 }

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use tidemill_flow::schema::FieldType;
 
+use super::Context;
 use super::file::Spanned;
 use super::format::{self, FormatDecl, TimestampDecl};
 use super::keys;
+use super::stream::{self, MetadataDecl, StreamStart};
 use super::table::Table;
 use super::value::Value;
 
@@ -67,6 +69,21 @@ pub enum SourceKind {
         /// Whether it ends where the log ended when it began.
         until_end: bool,
     },
+    /// Streams of a NATS server, each a partition.
+    JetStream {
+        /// The number of its connection.
+        connection: usize,
+        /// The streams, all different.
+        streams: Vec<Spanned<String>>,
+        /// How messages are rows.
+        decoding: Decoding,
+        /// Where it starts when there is no checkpoint.
+        from: StreamStart,
+        /// Whether it ends where the streams ended when it began.
+        until_end: bool,
+        /// Whether it goes on where messages are missing.
+        allow_gaps: bool,
+    },
     /// A script, in the place of another kind.
     Told {
         /// What a record's fields are.
@@ -85,6 +102,7 @@ impl SourceKind {
             Self::Files { decoding, .. }
             | Self::Stdin { decoding }
             | Self::Log { decoding, .. }
+            | Self::JetStream { decoding, .. }
             | Self::Told { decoding, .. } => Some(decoding),
             Self::Nexmark(_) => None,
         }
@@ -109,6 +127,8 @@ pub struct Decoding {
     pub event_time: Option<EventTime>,
     /// The declared fields; empty: the fields are those that operators ask for.
     pub fields: Vec<FieldDecl>,
+    /// Fields that have what is known of a message beside its payload.
+    pub metadata: Vec<MetadataDecl>,
 }
 
 /// What tells a row's event time, and how far time has come.
@@ -198,21 +218,27 @@ enum Kind {
     Stdin,
     Nexmark,
     Log,
+    JetStream,
 }
 
-const KINDS: [(&str, Kind); 4] =
-    [("files", Kind::Files), ("stdin", Kind::Stdin), ("nexmark", Kind::Nexmark), ("log", Kind::Log)];
+const KINDS: [(&str, Kind); 5] = [
+    ("files", Kind::Files),
+    ("stdin", Kind::Stdin),
+    ("nexmark", Kind::Nexmark),
+    ("log", Kind::Log),
+    ("jetstream", Kind::JetStream),
+];
 
 const STARTS: [(&str, LogStart); 2] = [("beginning", LogStart::Beginning), ("end", LogStart::End)];
 
 const PACES: [(&str, Pace); 2] = [("none", Pace::None), ("event-time", Pace::EventTime)];
 
 /// The source that a section declares.
-pub(super) fn read(section: &Value<'_>, has_checkpoints: bool) -> Option<Source> {
+pub(super) fn read(section: &Value<'_>, context: Context<'_>) -> Option<Source> {
     let table = section.table(&keys::SOURCE)?;
     let kind = table.required("type", |v| {
         let kind = v.choice(&KINDS)?;
-        if has_checkpoints && matches!(kind.1, Kind::Stdin) {
+        if context.has_checkpoints && matches!(kind.1, Kind::Stdin) {
             v.refuse::<()>(
                 "what came through standard input can't be read again from a checkpoint on; read it from files or a \
                  log, or remove [checkpoints]",
@@ -226,6 +252,7 @@ pub(super) fn read(section: &Value<'_>, has_checkpoints: bool) -> Option<Source>
         Kind::Stdin => read_decoding(&table, None).map(|decoding| SourceKind::Stdin { decoding }),
         Kind::Nexmark => read_nexmark(&table).map(SourceKind::Nexmark),
         Kind::Log => read_log(&table),
+        Kind::JetStream => stream::read(&table, context.connections),
     };
     let idle_after_ms = table.optional("idle_after", |v| v.positive_duration_ms());
     let align = table.optional("align", read_align);
@@ -285,7 +312,8 @@ fn read_log(table: &Table<'_>) -> Option<SourceKind> {
     let (event_time, fields) = read_event_time_and_fields(table, false);
     let from = table.or("from", LogStart::Beginning, |v| v.choice(&STARTS).map(|(_, from)| from));
     let until_end = table.or("until_end", false, |v| v.boolean());
-    let decoding = Decoding { format: format?, event_time: event_time?, fields: fields? };
+    let decoding =
+        Decoding { format: format?, event_time: event_time?, fields: fields?, metadata: Vec::new() };
     Some(SourceKind::Log { path: path?, decoding, from: from?, until_end: until_end? })
 }
 
@@ -293,7 +321,7 @@ fn read_decoding(table: &Table<'_>, plain: Option<&'static str>) -> Option<Decod
     let format = format::of_source(table, plain);
     let flat = matches!(format, Some(FormatDecl::Csv(_)));
     let (event_time, fields) = read_event_time_and_fields(table, flat);
-    Some(Decoding { format: format?, event_time: event_time?, fields: fields? })
+    Some(Decoding { format: format?, event_time: event_time?, fields: fields?, metadata: Vec::new() })
 }
 
 pub(super) type EventTimeAndFields = (Option<Option<EventTime>>, Option<Vec<FieldDecl>>);

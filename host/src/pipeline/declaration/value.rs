@@ -156,6 +156,20 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Milliseconds since the Unix epoch, written as a date and time with its offset.
+    pub(super) fn timestamp_ms(&self) -> Option<i64> {
+        let text = match self.node.get_ref() {
+            DeValue::Datetime(time) => time.to_string(),
+            _ => self.text_as("a time, as in \"2026-11-21T08:00:00Z\"")?.value,
+        };
+        match text.parse::<jiff::Timestamp>() {
+            Ok(time) => Some(time.as_millisecond()),
+            Err(_) => self.refuse(format!(
+                "\"{text}\" is no time: expected a date and a time with its offset, as in 2026-11-21T08:00:00Z"
+            )),
+        }
+    }
+
     /// Bytes, written as text with a unit.
     pub(super) fn size_bytes(&self) -> Option<i64> {
         let text = self.text_as(&format!("a size {SIZE_EXAMPLE}"))?;

@@ -167,7 +167,8 @@ fn read_input(section: &Value<'_>) -> Option<Input> {
     let partitions_count = table.or("partitions", NonZeroUsize::MIN, |v| v.count(PARALLELISM_MAX));
     let says_fields = table.get("fields").is_some() || table.get("event_time").is_some();
     let (event_time, fields) = read_event_time_and_fields(&table, false);
-    let decoding = Decoding { format: FormatDecl::JsonLines, event_time: event_time?, fields: fields? };
+    let (event_time, fields) = (event_time?, fields?);
+    let decoding = Decoding { format: FormatDecl::JsonLines, event_time, fields, metadata: Vec::new() };
     Some(Input {
         id: section.key(),
         partitions_count: partitions_count?,

@@ -6,6 +6,7 @@ use tidemill_flow::schema::{Field, FieldType};
 
 use super::super::operator::{self, Operator};
 use super::super::source::{Decoding, EventTime, FieldDecl, Source, SourceKind};
+use super::super::stream::MetadataDecl;
 use super::super::value::Value;
 use super::super::{
     Declaration, Delivery, Errors, FormatDecl, Restart, Sink, SinkKind, Span, Spanned, State, StateBackend,
@@ -19,7 +20,7 @@ pub(super) const AT: &str = "at";
 
 /// The fields of a source whose file says nothing of them.
 pub(super) fn open() -> Decoding {
-    Decoding { format: FormatDecl::JsonLines, event_time: None, fields: Vec::new() }
+    Decoding { format: FormatDecl::JsonLines, event_time: None, fields: Vec::new(), metadata: Vec::new() }
 }
 
 /// Event time as rows of scripts have it.
@@ -121,6 +122,7 @@ impl Script {
             checkpoints: None,
             state: in_memory(),
             restart: Restart::None,
+            connections: Vec::new(),
             sources: self.inputs.iter().map(source).collect(),
             operators: vec![operator.clone()],
             sinks: vec![out],
@@ -133,10 +135,11 @@ impl Script {
         for source in &mut pipeline.sources {
             let said = self.inputs.iter().find(|input| input.id == source.id);
             let partitions = said.map_or(NonZeroUsize::MIN, |input| input.partitions_count);
-            let decoding = match &source.kind {
+            let mut decoding = match &source.kind {
                 SourceKind::Nexmark(n) => of_nexmark(source.id.span, n.out_of_orderness_ms),
                 kind => kind.decoding().cloned().unwrap_or_else(open),
             };
+            say_metadata(&mut decoding);
             (source.idle_after_ms, source.align) = (None, None);
             source.kind = self.told(Decoding { format: FormatDecl::JsonLines, ..decoding }, partitions);
         }
@@ -156,6 +159,21 @@ impl Script {
     fn told(&self, decoding: Decoding, partitions_count: NonZeroUsize) -> SourceKind {
         SourceKind::Told { decoding, partitions_count, makes_watermarks: self.makes_watermarks }
     }
+}
+
+/// Rows of a script say themselves what is known of a message elsewhere.
+fn say_metadata(decoding: &mut Decoding) {
+    let known = std::mem::take(&mut decoding.metadata);
+    if decoding.fields.is_empty() {
+        return;
+    }
+    decoding.fields.extend(known.into_iter().map(|MetadataDecl { field, metadata }| FieldDecl {
+        path: vec![field.value.clone()],
+        name: field,
+        field_type: metadata.field_type(),
+        unit: None,
+        nullable: true,
+    }));
 }
 
 fn in_memory() -> State {
@@ -181,5 +199,6 @@ fn of_nexmark(span: Span, out_of_orderness_ms: i64) -> Decoding {
         format: FormatDecl::JsonLines,
         event_time: time.map(event_time),
         fields: schema.fields().iter().map(field).collect(),
+        metadata: Vec::new(),
     }
 }

@@ -3,4 +3,5 @@
 mod chaos;
 mod page;
 mod refusals;
+mod streams;
 mod whole;

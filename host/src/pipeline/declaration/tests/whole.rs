@@ -76,6 +76,7 @@ fn sources() -> Vec<Source> {
             field("dep_delay", FieldType::Integer, &["dep_delay"]),
             field("a.b", FieldType::Text, &["a.b"]),
         ],
+        metadata: Vec::new(),
     };
     let time = FieldDecl {
         unit: Some(TimestampDecl::Milliseconds),
@@ -91,6 +92,7 @@ fn sources() -> Vec<Source> {
         format: FormatDecl::JsonLines,
         event_time: Some(punctuated),
         fields: vec![time, complete],
+        metadata: Vec::new(),
     };
     let bids = Nexmark {
         events_count: Some(1_000_000),
@@ -338,7 +340,7 @@ fn checkpoints_in_an_object_store_have_their_working_copy_beside_the_file() {
         parse("pipeline.toml", &format!("{SMALL}\n[checkpoints]\n{checkpoints}")).unwrap_err().to_string()
     };
     let message = refused("path = \"gs://bucket/a\"");
-    assert!(message.contains("write the path of a folder, or `s3://bucket/prefix`"), "{message}");
+    assert!(message.contains("write the path of a folder, `s3://bucket/prefix` or `nats:"), "{message}");
     let taken =
         "path = \"s3://bucket/a\"\n[sinks.l]\ntype = \"log\"\ninput = \"bids\"\npath = \"small.work\"";
     assert!(refused(taken).contains("written by the state already"), "{}", refused(taken));
