@@ -80,10 +80,10 @@ impl Behind {
     }
 
     /// The barrier of a checkpoint has come from all tasks, and messages have numbers up to `last`: where rows begin that
-    /// come again behind it.
-    pub(super) fn passed(&mut self, checkpoint: u64, last: u64) -> Repeatable {
+    /// come again behind it. `unmet`: those of the life before that haven't come again begin there.
+    pub(super) fn passed(&mut self, checkpoint: u64, last: u64, unmet: Option<u64>) -> Repeatable {
         self.from = self.from.split_off(&checkpoint);
-        let from = self.from.values().min().copied().unwrap_or(last + 1);
+        let from = self.from.values().copied().chain(unmet).min().unwrap_or(last + 1);
         Repeatable { log: self.stream, partitions: vec![Offsets { before: Vec::new(), from }] }
     }
 }
@@ -112,11 +112,12 @@ mod tests {
         // A task is past barrier 1 already.
         behind.publish(1, 20);
         behind.publish(0, 25);
-        assert_eq!(from(behind.passed(1, 30)), 21);
+        assert_eq!(from(behind.passed(1, 30, None)), 21);
         behind.publish(1, 30);
-        assert_eq!(from(behind.passed(2, 40)), 41, "nothing was sent behind it");
+        assert_eq!(from(behind.passed(2, 40, None)), 41, "nothing was sent behind it");
         behind.publish(2, 40);
         behind.publish(3, 50);
-        assert_eq!(from(behind.passed(2, 60)), 41, "barrier 2 was given up, and comes again");
+        assert_eq!(from(behind.passed(2, 60, None)), 41, "barrier 2 was given up, and comes again");
+        assert_eq!(from(behind.passed(2, 60, Some(7))), 7, "rows of the life before haven't come again");
     }
 }

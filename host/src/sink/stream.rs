@@ -44,6 +44,8 @@ pub struct StreamSink {
     identity: u64,
     /// The ids of messages that may come again; none: messages have no ids.
     copies: Option<Arc<HashSet<i128>>>,
+    /// Where those begin.
+    copies_from: u64,
     /// Where epochs are published, for exactly-once delivery.
     transactions: Option<Arc<tokio::sync::Mutex<Transactions>>>,
 }
@@ -83,6 +85,7 @@ impl StreamSink {
             folder: working.join(STAGED),
             identity: 0,
             copies: None,
+            copies_from: 0,
             transactions: None,
         })
     }
@@ -112,6 +115,7 @@ impl StreamSink {
         let info = stream.cached_info();
         check_duplicate_window(info, needed).map_err(failed)?;
         self.identity = identity_of(info);
+        self.copies_from = known.map_or(0, copies::first);
         let known = known.map(|known| copies::behind(&self.connection, &self.stream, known)).transpose();
         self.copies = Some(Arc::new(known.map_err(failed)?.unwrap_or_default()));
         Ok(self)
@@ -337,18 +341,21 @@ pub(super) struct Published {
 struct Recognizing {
     /// The ids of those that the stream has, of which none came yet.
     copies: HashSet<i128>,
+    /// Where those begin.
+    copies_from: u64,
     behind: Behind,
     repeatable: Option<Repeatable>,
 }
 
 impl Published {
     pub(super) fn open(to: StreamSink) -> io::Result<Self> {
-        let StreamSink { connection, stream, copies, identity, .. } = to;
+        let StreamSink { connection, stream, copies, copies_from, identity, .. } = to;
         let opened =
             wait(async move { Pipelined::open(&connection, &stream, WindowLimits::default()).await });
         let pipelined = opened.map_err(io::Error::other)?;
         let recognizing = copies.map(|copies| Recognizing {
             copies: HashSet::clone(&copies),
+            copies_from,
             behind: Behind::new(identity),
             repeatable: None,
         });
@@ -383,15 +390,17 @@ impl Output for Published {
         Ok(())
     }
 
+    /// Only so is what was lost on the way sent again when no more comes.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.finish()
     }
 
     fn passed(&mut self, checkpoint: u64) -> io::Result<Vec<Part>> {
         self.finish()?;
         let last = self.pipelined.last_sequence();
         if let Some(recognizing) = &mut self.recognizing {
-            recognizing.repeatable = Some(recognizing.behind.passed(checkpoint, last));
+            let unmet = (!recognizing.copies.is_empty()).then_some(recognizing.copies_from);
+            recognizing.repeatable = Some(recognizing.behind.passed(checkpoint, last, unmet));
         }
         Ok(Vec::new())
     }
