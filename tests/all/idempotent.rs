@@ -182,30 +182,37 @@ fn rows_are_there_once_wherever_the_process_is_killed() {
 fn rows_are_there_once_whenever_the_process_is_killed() {
     let lines = lines(0, LINES);
     let (expected, took) = uninterrupted(&lines);
-    let took_ms = u64::try_from(took.as_millis()).unwrap();
+    let mut within_ms = u64::try_from(took.as_millis()).unwrap().max(4);
     let mut random = Random::new();
     let (mut killed, mut with_rows) = (0, 0);
-    for parallelism in [1, 3] {
+    // How long a life takes is another matter on a machine that is busy, so those who ended before their kill are
+    // followed by others that are killed sooner, until enough were hit.
+    for folders in 0.. {
+        if folders >= 2 && killed >= 4 && with_rows >= 1 {
+            break;
+        }
+        assert!(folders < 20, "{killed} kills hit, {with_rows} when there were rows");
+        let first = if folders % 2 == 0 { 1 } else { 3 };
         let folder = folder_with(&lines);
         for life in 0..8 {
             // Later lives have another parallelism than the first.
-            let parallelism = if life < 4 { parallelism } else { 4 - parallelism };
+            let parallelism = if life < 4 { first } else { 4 - first };
             let mut running =
                 folder.start(PIPELINE, &["--quiet", "--parallelism", &parallelism.to_string()], b"");
-            std::thread::sleep(Duration::from_millis(random.below(took_ms)));
+            std::thread::sleep(Duration::from_millis(random.below(within_ms)));
             running.kill();
             let ended = running.wait();
             if !ended.was_killed() {
                 ended.well();
+                within_ms = (within_ms * 3 / 4).max(4);
                 break;
             }
             killed += 1;
             with_rows += u32::from(folder.has("out/words/log") && !records(&folder, "words").is_empty());
         }
-        folder.live(PIPELINE, parallelism, "").well();
+        folder.live(PIPELINE, first, "").well();
         assert_written(&folder, &expected, &format!("after {killed} kills"));
     }
-    assert!(killed >= 4 && with_rows >= 1, "{killed} kills hit, {with_rows} when there were rows");
 }
 
 /// Its first checkpoint is far away, and it waits for more.
