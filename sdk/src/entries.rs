@@ -224,6 +224,12 @@ impl<K: OwnedEntry, V: EntryValue> Entries<K, V> {
         }
     }
 
+    /// Whether something was read or changed. For the derive.
+    #[doc(hidden)]
+    pub fn is_touched(&self) -> bool {
+        !self.held.borrow().is_empty()
+    }
+
     /// Adds the changes of all rows to those of other keys. For the derive.
     #[doc(hidden)]
     pub fn unload(self, changes: &mut EntryChanges) {

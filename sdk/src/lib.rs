@@ -31,7 +31,8 @@
 //! pairs, a [`Join`]; those that keep state and timers for each key, a [`Process`].
 //! `#[operator]` adds two functions to the module: `describe()` and
 //! `open(settings)`, which run whole batches natively, and, in a build for `wasm32-unknown-unknown`, the
-//! exports of the component. A crate holds one operator, and is a `["cdylib", "rlib"]`.
+//! exports of the component. With `#[operator(migrate(..))]` an aggregate or a process operator takes over the state of earlier
+//! versions: see [`Migrated`]. A crate holds one operator, and is a `["cdylib", "rlib"]`.
 //!
 //! Not here: keys, clocks, and when a window is over or two rows meet. The host knows; an operator sees rows.
 
@@ -43,6 +44,7 @@ mod encoding;
 mod entries;
 mod join;
 pub mod log;
+mod migration;
 mod operator;
 mod outcome;
 mod process;
@@ -58,6 +60,7 @@ pub use batch::{Batch, Column, ColumnBuffer, DataType, Emission, Field, Rejectio
 pub use encoding::{Entry, EntryValue, OwnedEntry};
 pub use entries::{Collections, Entries, FoundEntries};
 pub use join::{Join, JoinOperator, Pairs, Side, Sides};
+pub use migration::Migrated;
 pub use operator::{Aggregate, AggregateOperator, Description, Folded, Output, Transform, TransformOperator};
 pub use outcome::{Outcome, Reject, Rows, Sink};
 pub use process::{Keyed, Process, ProcessOperator, Processed};
@@ -83,6 +86,7 @@ pub mod __private {
     pub use crate::entries::{EntryChanges, Place};
     pub use crate::join::{describe_join, open_join};
     pub use crate::log::{Channel, connect};
+    pub use crate::migration::{earlier, migrate_aggregate, migrate_process, no_migration};
     pub use crate::operator::{
         describe_aggregate, describe_function, describe_transform, open_aggregate, open_function,
         open_transform, process,

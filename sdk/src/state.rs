@@ -48,6 +48,9 @@ pub trait State: Sized {
     fn load(values: Self::Values, place: &Place) -> Self;
     #[doc(hidden)]
     fn values(&self) -> Self::Values;
+    /// Whether something was read or changed in a collection.
+    #[doc(hidden)]
+    fn has_entries(&self) -> bool;
     #[doc(hidden)]
     fn restore(&mut self, values: Self::Values);
     #[doc(hidden)]
@@ -61,6 +64,9 @@ impl State for () {
     type Values = ();
     fn load(_values: (), _place: &Place) {}
     fn values(&self) {}
+    fn has_entries(&self) -> bool {
+        false
+    }
     fn restore(&mut self, _values: ()) {}
     fn settle(&mut self, _accepted: bool) {}
     fn unload(self, _changes: &mut [EntryChanges]) {}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tidemill_tests::{workspace, workspace_file};
 
 /// Each room of the host's library and the rooms that it leans on, from the bottom up; itself it knows anyway.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("formats", &[]),
     ("nats", &[]),
     ("telemetry", &[]),
@@ -18,6 +18,10 @@ const ROOMS: [(&str, &[&str]); 9] = [
     // A source that a script feeds has the ways to its partitions in the plan.
     ("pipeline", &["formats", "log::Feeds", "log::nexmark", "nats", "plugin"]),
     ("worker", &["formats", "log", "nats", "pipeline", "plugin", "sink", "telemetry"]),
+    ("replay", &["formats", "log", "nats", "pipeline", "plugin", "sink", "telemetry", "worker"]),
+    ("service", &["formats", "log", "pipeline", "plugin", "replay", "sink", "telemetry", "worker"]),
+    // What it takes in is no larger than what a plugin may be; its tests start hosts, which need a runtime.
+    ("api", &["plugin", "replay", "service"]),
 ];
 
 #[test]

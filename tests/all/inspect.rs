@@ -32,6 +32,7 @@ fn an_aggregate_is_shown_with_its_state() {
                 "fields": [field("departures", "integer"), field("mean_delay_minutes", "float")],
             },
             "state": [field("departures", "integer"), field("minutes", "integer")],
+            "migrations": [],
             "collections": [],
             "absent": {"left": false, "right": false},
             "imports": ["tidemill:operator/telemetry@0.1.0", "tidemill:operator/types@0.1.0"],
@@ -67,6 +68,16 @@ fn a_process_operator_is_shown_with_its_collections() {
     assert!(shown.contains("\nstate    items: integer?\nentries  prices: text to float\n"), "{shown}");
     let about = inspect("latest-by-item", &["--json"]).json();
     assert_eq!(about["collections"], json!([{"name": "prices", "entry": "text", "value": "float"}]));
+}
+
+#[test]
+fn the_states_that_an_operator_migrates_are_shown() {
+    let shown = inspect("visits-v2", &[]).stdout;
+    let states = "\nstate    visits: integer, time: integer\nmigrates visits: integer, time: float\n";
+    assert!(shown.contains(states), "{shown}");
+    let about = inspect("visits-v2", &["--json"]).json();
+    let field = |name: &str, field_type: &str| json!({"name": name, "type": field_type, "nullable": false});
+    assert_eq!(about["migrations"], json!([[field("visits", "integer"), field("time", "float")]]));
 }
 
 #[test]

@@ -126,7 +126,7 @@ pub fn sorted<'a>(pieces: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     pieces
 }
 
-fn with_components(pipeline: &str) -> String {
+pub(crate) fn with_components(pipeline: &str) -> String {
     let mut parts = pipeline.split("\"@");
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {

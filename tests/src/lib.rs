@@ -9,6 +9,7 @@ mod consumer;
 mod ended;
 mod folder;
 mod program;
+mod serving;
 mod streams;
 
 pub use bucket::Bucket;
@@ -17,6 +18,7 @@ pub use consumer::Consumer;
 pub use ended::Ended;
 pub use folder::{Folder, sorted};
 pub use program::{Running, command, tidemill, tidemill_in};
+pub use serving::Host;
 pub use streams::Streams;
 pub use tidemill_nats_test::target;
 

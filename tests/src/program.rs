@@ -47,12 +47,10 @@ pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(program());
     command.current_dir(folder).env("XDG_CACHE_HOME", target().join("tests-cache"));
     // What the person who runs the tests has set up must not decide them.
-    command.env_remove("TIDEMILL_LOG").env_remove("TIDEMILL_FAILPOINTS");
-    std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")).for_each(
-        |(name, _)| {
-            command.env_remove(name);
-        },
-    );
+    let decides = |name: &str| name.starts_with("AWS_") || name.starts_with("TIDEMILL_");
+    std::env::vars_os().filter(|(name, _)| decides(&name.to_string_lossy())).for_each(|(name, _)| {
+        command.env_remove(name);
+    });
     command
 }
 
@@ -85,8 +83,28 @@ impl Running {
     /// # Panics
     /// When there is no such process.
     pub fn interrupt(&self) {
-        let kill = Command::new("kill").arg("-INT").arg(self.child.id().to_string()).status();
+        self.signal("-INT");
+    }
+
+    /// Sends what a supervisor of services sends.
+    ///
+    /// # Panics
+    /// When there is no such process.
+    pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = Command::new("kill").arg(signal).arg(self.child.id().to_string()).status();
         assert!(kill.expect("kill can be run").success(), "no process {}", self.child.id());
+    }
+
+    /// Whether it has come to its end.
+    ///
+    /// # Panics
+    /// When that can't be asked.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_some()
     }
 
     /// Ends it as `kill -9` does, unless it has ended.

@@ -62,6 +62,15 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How long rows wait while versions of an operator are exchanged.
+pub(crate) fn swaps(workspace: &Workspace) -> Result<ExitCode> {
+    setup::ensure(workspace)?;
+    let tidemill = workspace.build_host(Profile::Release)?;
+    guests::build(workspace, &tidemill)?;
+    succeed(&mut workspace.cargo(["run", "--release", "-p", "tidemill-benches", "--bin", "swaps"]))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Reading a stream, writing one, and the way through a pipeline from one to the other, each against the server alone.
 pub(crate) fn nats(workspace: &Workspace) -> Result<ExitCode> {
     setup::ensure(workspace)?;

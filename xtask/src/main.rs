@@ -27,12 +27,13 @@ struct Command {
 }
 
 /// To add a command, add a line. A name may have an option, which is part of it.
-const COMMANDS: [Command; 7] = [
+const COMMANDS: [Command; 8] = [
     Command { name: "setup", about: "makes this machine ready to build operators", run: setup::run },
     Command { name: "demo", about: "builds the host and runs the flights example", run: demo::run },
     Command { name: "demo --nats", about: "the same between streams of a NATS server", run: nats::run },
     Command { name: "test", about: "runs all tests of the workspace", run: test::run },
     Command { name: "bench", about: "measures the border and the whole host, as ratios", run: bench::run },
+    Command { name: "bench --swaps", about: "measures how long rows wait for a hot swap", run: bench::swaps },
     Command { name: "bench --nats", about: "measures what lies between two streams", run: bench::nats },
     Command { name: "lint", about: "checks format, lints and the walls between packages", run: lint::run },
 ];

@@ -339,6 +339,8 @@ fn manifest(store: &Store, checkpoint: u64, files: Vec<tidemill_checkpoint::File
         sources: vec![tidemill_checkpoint::Source { id: "bench".to_owned(), partitions: vec![partition] }],
         operators: vec![operator],
         state: State { backend: "rocksdb".to_owned(), files },
+        generation: 0,
+        components: std::collections::BTreeMap::new(),
         sinks: Vec::new(),
         counters: Default::default(),
         warnings: Vec::new(),

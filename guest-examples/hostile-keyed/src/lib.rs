@@ -1,6 +1,8 @@
 //! Asks for more than a key may have, as its setting `do` says: what the tests of keyed state run. Not an example
 //! to follow.
 
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
 use tidemill_sdk::prelude::*;
 
 #[derive(State, Default)]
@@ -25,6 +27,9 @@ const TIMERS: u32 = 300_000;
 /// Turns of a loop for a row: so a batch takes tens of milliseconds.
 const DAWDLES: u32 = 40_000;
 
+/// How often it was told to remember.
+static REMEMBERED: AtomicI64 = AtomicI64::new(0);
+
 #[derive(Clone, Copy)]
 enum Hostile {
     LargeEntry,
@@ -34,6 +39,10 @@ enum Hostile {
     ManyTimers,
     PanicInTimer,
     Dawdle,
+    /// Its answers, its entries and its timers depend on what it was asked before.
+    Remember,
+    RememberEntries,
+    RememberTimers,
 }
 
 #[operator]
@@ -51,12 +60,15 @@ impl Process for Hostile {
             "many-timers" => Self::ManyTimers,
             "panic-in-timer" => Self::PanicInTimer,
             "dawdle" => Self::Dawdle,
+            "remember" => Self::Remember,
+            "remember-entries" => Self::RememberEntries,
+            "remember-timers" => Self::RememberTimers,
             other => return Err(format!("`{other}` is nothing that it does")),
         })
     }
 
     fn process(&self, hoard: &mut Hoard, (): (), timers: &mut Timers) -> Answer {
-        let count = hoard.count.unwrap_or(0) + 1;
+        let mut count = hoard.count.unwrap_or(0) + 1;
         hoard.count = Some(count);
         match self {
             Self::LargeEntry => hoard.hoard.insert(vec![1; LARGE_BYTES], Vec::new()),
@@ -70,6 +82,13 @@ impl Process for Hostile {
             Self::ManyTimers => (0..TIMERS).for_each(|n| timers.set(n.to_string(), Timestamp(0))),
             Self::PanicInTimer => timers.set("panic", Timestamp(0)),
             Self::Dawdle => (0..DAWDLES).for_each(|turn| _ = std::hint::black_box(turn)),
+            Self::Remember => count += REMEMBERED.fetch_add(1, Relaxed),
+            Self::RememberEntries => {
+                let remembered = REMEMBERED.fetch_add(1, Relaxed);
+                let before = hoard.hoard.get([1].as_slice()).unwrap_or_default();
+                hoard.hoard.insert(vec![1], [before, vec![remembered as u8]].concat());
+            }
+            Self::RememberTimers => timers.set("later", Timestamp(REMEMBERED.fetch_add(1, Relaxed))),
         }
         Answer { count }
     }

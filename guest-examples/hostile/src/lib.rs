@@ -1,6 +1,8 @@
 //! Misbehaves as its setting `do` says: what the sandbox's tests run. Not an example to follow.
 
+use std::collections::HashMap;
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tidemill_sdk::prelude::*;
 
@@ -19,6 +21,9 @@ const HUGE_BYTES: usize = 160 << 20;
 /// More lines than a host shows of a guest.
 const FLOOD_LINES: usize = 20_000;
 
+/// How often it was told to remember.
+static REMEMBERED: AtomicU64 = AtomicU64::new(0);
+
 /// What it does with the line `now`; other lines it answers like any other operator.
 #[derive(Clone, Copy)]
 enum Hostile {
@@ -28,6 +33,10 @@ enum Hostile {
     Recurse,
     FloodLog,
     HugeOutput,
+    /// Its answer depends on what it was asked before.
+    Remember,
+    /// Its answer depends on the order of a hash map.
+    HashOrder,
 }
 
 #[operator]
@@ -43,6 +52,8 @@ impl Transform for Hostile {
             "recurse" => Self::Recurse,
             "flood-log" => Self::FloodLog,
             "huge-output" => Self::HugeOutput,
+            "remember" => Self::Remember,
+            "hash-order" => Self::HashOrder,
             other => return Err(format!("`{other}` is nothing that it does")),
         })
     }
@@ -72,6 +83,8 @@ impl Hostile {
                 "dry again".to_owned()
             }
             Self::HugeOutput => "x".repeat(HUGE_BYTES),
+            Self::Remember => REMEMBERED.fetch_add(1, Relaxed).to_string(),
+            Self::HashOrder => ('a'..='z').zip(0..).collect::<HashMap<char, u8>>().into_keys().collect(),
         }
     }
 }

@@ -264,6 +264,8 @@ pub(crate) fn manifest(checkpoint: u64, run: u64, state: State) -> Manifest {
         sources: Vec::new(),
         operators: Vec::new(),
         state,
+        generation: 0,
+        components: std::collections::BTreeMap::new(),
         sinks: Vec::new(),
         counters: Counters::default(),
         warnings: Vec::new(),

@@ -9,7 +9,7 @@
 use std::io;
 
 /// Every failpoint, in the order in which a run passes them.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 25] = [
     "recovery.begin",
     "recovery.decided",
     "recovery.commit",
@@ -30,6 +30,11 @@ pub const NAMES: [&str; 20] = [
     "commit.rename",
     "commit.done",
     "retain.remove",
+    "swap.begin",
+    "swap.task",
+    "takeover.begin",
+    "takeover.files",
+    "takeover.manifest",
 ];
 
 /// Passes the failpoint of this name.

@@ -45,6 +45,12 @@ pub struct Manifest {
     pub sources: Vec<Source>,
     /// The operators whose state it holds, and what that state means.
     pub operators: Vec<Operator>,
+    /// How often a host had changed the pipeline; 0: no host did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u64,
+    /// The SHA-256 of every operator's component, by its id; those without state are among them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub components: BTreeMap<String, Digest>,
     /// The files of the state.
     pub state: State,
     /// Output that was staged and is committed with this checkpoint.
@@ -468,6 +474,10 @@ impl Operator {
         }
         Ok(())
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn unique<T: Ord + std::fmt::Display>(what: &str, all: impl Iterator<Item = T>) -> Result<(), String> {

@@ -13,6 +13,8 @@ pub mod in_flight;
 pub mod join;
 pub mod key;
 pub mod keyed;
+pub mod migration;
+pub mod probation;
 pub mod row_id;
 pub mod rows;
 pub mod schema;

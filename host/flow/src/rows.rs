@@ -88,6 +88,16 @@ impl Codec {
         Ok(Self { version, schema: current.clone(), initial, initial_row, versions })
     }
 
+    /// Writes and reads rows of one schema that are all stored: none has to be made up for a key that is new.
+    pub(crate) fn of_stored(version: u8, schema: &Schema) -> Self {
+        let initial: Vec<ArrayRef> =
+            schema.fields().iter().map(|f| new_null_array(&f.field_type.arrow(), 1)).collect();
+        let mut initial_row = Accumulators::new(schema);
+        initial_row.extend(1, &initial);
+        let versions = vec![(version, sources(schema, schema))];
+        Self { version, schema: schema.clone(), initial, initial_row, versions }
+    }
+
     /// The schema that rows are written under.
     pub fn schema(&self) -> &Schema {
         &self.schema
@@ -184,6 +194,11 @@ impl Codec {
         }
         Ok(cells)
     }
+}
+
+/// The version of a written row's schema; none of what is no row.
+pub(crate) fn version_of(row: &[u8]) -> Option<u8> {
+    row.first().copied()
 }
 
 fn bitmap_bytes(fields: usize) -> usize {

@@ -331,7 +331,7 @@ pub(crate) fn read(
     Ok(values)
 }
 
-fn damaged(address: &[u8], error: &RowError) -> StorageError {
+pub(crate) fn damaged(address: &[u8], error: &RowError) -> StorageError {
     StorageError(format!(
         "the row of state at {address:02x?} is damaged: {error}; recover from an earlier checkpoint"
     ))

@@ -180,6 +180,34 @@ pub(crate) fn read(folder: &Path, seed: u64) -> Result<State> {
     Ok(state)
 }
 
+/// The transactions of a producer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Commits {
+    /// Of transactions up to this number nobody knows any more who committed them: the journal was rewritten since.
+    pub forgotten: u64,
+    /// The producer's epochs, by the number of the transaction.
+    pub epochs: BTreeMap<u64, u64>,
+}
+
+/// Reads which transactions a producer has committed.
+pub(crate) fn commits(folder: &Path, seed: u64, producer: &str) -> Result<Commits> {
+    let path = folder.join(NAME);
+    let bytes = std::fs::read(&path).map_err(io_error("read", &path))?;
+    let state = parse_header(&bytes, seed);
+    let mut state = state.ok_or_else(|| damaged_file(&path, 0, "its header isn't as it was written"))?;
+    let mut commits = Commits { forgotten: state.number, epochs: BTreeMap::new() };
+    let entries = bytes.get(HEADER_BYTES..).unwrap_or_default();
+    state.replay(&path, entries, seed)?;
+    let mut at = 0;
+    while let Some((entry, length)) = parse_entry(entries.get(at..).unwrap_or_default(), seed) {
+        at += length;
+        if entry.kind == Kind::Commit && entry.producer == producer {
+            commits.epochs.insert(entry.number, entry.epoch);
+        }
+    }
+    Ok(commits)
+}
+
 /// Makes the journal of a new log.
 pub(crate) fn create(folder: &Path, seed: u64) -> Result<()> {
     replace(folder, NAME, &header(0, 0, seed))

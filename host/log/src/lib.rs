@@ -91,7 +91,7 @@ pub use batch::Batch;
 pub use error::{LogError, Result};
 pub use frame::BATCH_BYTES_MAX;
 pub use header::{Options, PARTITIONS_MAX, Retention};
-pub use journal::{PRODUCER_BYTES_MAX, Producer};
+pub use journal::{Commits, PRODUCER_BYTES_MAX, Producer};
 pub use log::{Info, Log, PartitionInfo, partition_of};
 pub use reader::{Position, Reader};
 pub use record::{OwnedRecord, RECORD_BYTES_MAX, Record};

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::error::{LogError, Result};
 use crate::header::{Header, Options};
 use crate::index::Index;
-use crate::journal::{self, Follower, Producer};
+use crate::journal::{self, Commits, Follower, Producer};
 use crate::reader::{Position, Reader};
 use crate::record::OwnedRecord;
 use crate::segments::{self, Segment, partition_folder};
@@ -277,6 +277,14 @@ impl Log {
     /// When the journal of transactions can't be read or is damaged.
     pub fn producer(&self, name: &str) -> Result<Option<Producer>> {
         Ok(journal::read(self.folder(), self.identity())?.producers.get(name).copied())
+    }
+
+    /// The transactions that a producer has committed, as far as the journal remembers each of them.
+    ///
+    /// # Errors
+    /// When the journal of transactions can't be read or is damaged.
+    pub fn commits(&self, producer: &str) -> Result<Commits> {
+        journal::commits(self.folder(), self.identity(), producer)
     }
 
     pub(crate) fn index(&self) -> &Index {

@@ -106,9 +106,26 @@ impl Reader {
         self.places.clear();
         let first_offset = self.position.offset;
         if self.current.is_some() || self.advance()? {
-            self.gather(records_max.max(1), bytes_max)?;
+            self.gather(records_max.max(1), bytes_max, true)?;
         }
         Ok(Batch { bytes: self.scanner.buffer(), places: &self.places, first_offset })
+    }
+
+    /// As [`Self::read`], but records of one append only, with the number of the transaction that they are of; none:
+    /// they are of none.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_append(&mut self, records_max: usize, bytes_max: usize) -> Result<(Option<u64>, Batch<'_>)> {
+        self.places.clear();
+        let first_offset = self.position.offset;
+        let mut tag = 0;
+        if self.current.is_some() || self.advance()? {
+            tag = self.current.as_ref().map_or(0, |current| current.frame.tag);
+            self.gather(records_max.max(1), bytes_max, false)?;
+        }
+        let batch = Batch { bytes: self.scanner.buffer(), places: &self.places, first_offset };
+        Ok((Some(tag).filter(|tag| *tag > 0), batch))
     }
 
     /// Makes all that was read last, so that a position may be kept: a reader can be faster than the writer's
@@ -122,8 +139,8 @@ impl Reader {
         self.journal.sync()
     }
 
-    /// Takes records from frames that are in the buffer, up to the limits.
-    fn gather(&mut self, records_max: usize, bytes_max: usize) -> Result<()> {
+    /// Takes records from frames that are in the buffer, up to the limits: of several, or of the current one.
+    fn gather(&mut self, records_max: usize, bytes_max: usize, of_several: bool) -> Result<()> {
         let mut bytes = 0;
         while let Some(current) = &mut self.current {
             let body = self.scanner.body(&current.frame);
@@ -148,6 +165,9 @@ impl Reader {
                 return Ok(());
             }
             self.pass();
+            if !of_several {
+                return Ok(());
+            }
             let next = self.scanner.buffered().filter(|f| f.tag <= self.journal.number());
             if let Some(frame) = next {
                 self.begin(frame)?;

@@ -11,6 +11,7 @@ use tidemill_checkpoint::{Contents, Error, Listed, Name, SavepointName, Selector
 use super::exit::Exit;
 use super::place::StoreArgs;
 use super::summary::grouped;
+use super::text::{fit_to_print, size, time};
 
 /// The arguments of `tidemill checkpoint`.
 #[derive(Debug, Args)]
@@ -176,49 +177,7 @@ fn name_as_json(name: &Name) -> Value {
     }
 }
 
-/// A manifest's texts come from whoever could write to the folder: they don't get to steer the terminal.
-fn fit_to_print(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
-}
-
 /// A number of files.
 fn files(count: u64) -> String {
     if count == 1 { "1 file".to_owned() } else { format!("{} files", grouped(count)) }
-}
-
-/// A number of bytes, as people say it.
-fn size(bytes: u64) -> String {
-    let units = [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
-    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
-        // One digit behind the point; rounding down never shows more than there is.
-        Some((unit, name)) => format!("{}.{} {name}", grouped(bytes / unit), bytes % unit * 10 / unit),
-        None => format!("{bytes} B"),
-    }
-}
-
-/// A time, to the second.
-fn time(ms: i64) -> String {
-    match jiff::Timestamp::from_millisecond(ms) {
-        Ok(time) => format!("{time:.0}"),
-        Err(_) => format!("{ms} ms"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_and_times_are_as_people_say_them() {
-        let sizes = [0, 999, 1_000, 1_550, 4_096, 2_999_999, 7_000_000_000, 1_234_000_000_000_000].map(size);
-        assert_eq!(sizes, ["0 B", "999 B", "1.0 kB", "1.5 kB", "4.0 kB", "2.9 MB", "7.0 GB", "1,234.0 TB"]);
-        assert_eq!(size(u64::MAX), "18,446,744.0 TB");
-        assert_eq!(time(1_700_000_000_123), "2023-11-14T22:13:20Z");
-        assert_eq!(time(i64::MAX), format!("{} ms", i64::MAX));
-    }
-
-    #[test]
-    fn a_manifest_does_not_steer_the_terminal() {
-        assert_eq!(fit_to_print("a\x1b[2Jb\n\u{9b}c\r"), "a\u{fffd}[2Jb\n\u{fffd}c\u{fffd}");
-    }
 }

@@ -55,12 +55,14 @@ fn as_text(plugin: &Plugin) -> String {
     };
     let collection = |c: &Collection| format!("entries  {}: {} to {}\n", c.name, c.entry, c.value);
     let collections: String = about.collections.iter().map(collection).collect();
+    let migrations: String =
+        plugin.migrations().iter().map(|schema| format!("migrates {}\n", list(schema))).collect();
     let gives = match fields {
         None => output.to_owned(),
         Some(fields) => format!("{output}: {}", list(fields)),
     };
     format!(
-        "operator {} {}\nworld    {}\n{inputs}gives    {gives}\nstate    {}\n{collections}imports  {imports}\n\
+        "operator {} {}\nworld    {}\n{inputs}gives    {gives}\nstate    {}\n{migrations}{collections}imports  {imports}\n\
          size     {} bytes\ndigest   sha256:{}\n",
         about.name,
         about.version,
@@ -84,6 +86,7 @@ fn as_json(plugin: &Plugin) -> Value {
         "inputs": about.inputs.iter().map(fields).collect::<Vec<_>>(),
         "output": { "rows": output, "fields": returned.map(fields) },
         "state": fields(&about.state),
+        "migrations": plugin.migrations().iter().map(fields).collect::<Vec<_>>(),
         "collections": about.collections.iter().map(collection).collect::<Vec<_>>(),
         "absent": { "left": about.absent.left, "right": about.absent.right },
         "imports": plugin.imports(),

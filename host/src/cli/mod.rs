@@ -2,6 +2,9 @@
 
 mod build;
 mod checkpoint;
+mod compile;
+mod completions;
+mod data;
 mod doctor;
 mod exit;
 mod inspect;
@@ -9,24 +12,32 @@ mod log;
 mod new;
 mod place;
 mod progress;
-mod restarts;
+mod remote;
 mod run;
+mod serve;
 mod state;
 mod summary;
 mod table;
 mod test;
+mod text;
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tidemill::service::Logs;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use data::DataFolder;
 use exit::Exit;
 
 /// Run streams through operators compiled to WebAssembly.
 #[derive(Debug, Parser)]
-#[command(name = "tidemill", version, about, long_about = None)]
+#[command(name = "tidemill", version, about, long_about = None, after_help = exit::STATUSES)]
 pub(crate) struct Arguments {
     /// Where compiled components are kept; default: `tidemill` in the user's cache folder
     #[arg(long, global = true, value_name = "FOLDER")]
@@ -34,6 +45,9 @@ pub(crate) struct Arguments {
     /// What to log, as in `info` or `tidemill=debug`; default: warnings
     #[arg(long, global = true, value_name = "FILTER", env = "TIDEMILL_LOG")]
     log: Option<String>,
+    /// The folder of the host's data; default: `tidemill` in the user's folder for state
+    #[arg(long, global = true, value_name = "FOLDER", env = "TIDEMILL_DATA")]
+    data: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -60,11 +74,22 @@ enum Command {
     /// Make, fill, read and trim an embedded log
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Compile a component within limits; the host runs this for each one that is uploaded
+    #[command(hide = true)]
+    Compile(compile::CompileArgs),
+    /// Serve the API, and run the pipelines that are deployed with it
+    Serve(serve::ServeArgs),
+    #[command(flatten)]
+    Remote(remote::RemoteCommand),
+    /// Print what a shell needs to complete commands and options
+    Completions(completions::CompletionsArgs),
 }
 
 /// Runs a command and says how it ended.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    let result = start_logging(arguments.log.as_deref()).and_then(|()| {
+    // Only the host has pipelines whose lines are asked for later.
+    let logs = matches!(arguments.command, Command::Serve(_)).then(Logs::default);
+    let result = start_logging(arguments.log.as_deref(), logs.as_ref()).and_then(|()| {
         let cache = arguments.cache.unwrap_or_else(default_cache);
         match arguments.command {
             Command::New(new) => create(&new),
@@ -76,6 +101,12 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             Command::State(state) => state::run(&state),
             Command::Doctor(doctor) => doctor::run(&doctor),
             Command::Log(log) => log::run(&log),
+            Command::Compile(compile) => compile::run(&compile, &cache),
+            Command::Serve(serve) => {
+                serve::run(&serve, &DataFolder::find(arguments.data)?, &cache, logs.unwrap_or_default())
+            }
+            Command::Remote(command) => remote::run(command, &DataFolder::find(arguments.data)?),
+            Command::Completions(completions) => completions::run(&completions),
         }
     });
     match result {
@@ -117,12 +148,14 @@ fn tell(text: &str) {
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
 }
 
-fn start_logging(filter: Option<&str>) -> Result<(), Exit> {
+fn start_logging(filter: Option<&str>, logs: Option<&Logs>) -> Result<(), Exit> {
     let filter = filter.unwrap_or("warn");
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|e| Exit::usage(format!("`{filter}` is no filter of log lines: {e}")))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).without_time();
-    lines.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
+    let lines = tracing_subscriber::fmt::layer().without_time().with_writer(std::io::stderr);
+    let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_filter(filter);
+    let collected = logs.map(|logs| logs.layer().with_filter(LevelFilter::INFO));
+    tracing_subscriber::registry().with(lines).with(collected).init();
     Ok(())
 }
 
@@ -130,4 +163,14 @@ fn default_cache() -> PathBuf {
     let folder = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let base = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
     base.unwrap_or_else(std::env::temp_dir).join("tidemill")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_of_all_commands_go_together() {
+        super::Arguments::command().debug_assert();
+    }
 }

@@ -11,13 +11,12 @@ use tidemill::pipeline::declaration::{self, Declaration};
 use tidemill::pipeline::plan::Plan;
 use tidemill::plugin::{COMPONENT_BYTES_MAX, Plugin, Runtime};
 use tidemill::telemetry::Counters;
-use tidemill::worker::{Checkpointing, Ended, Job, JobError};
+use tidemill::worker::{Checkpointing, Ended, Job, JobError, Restarts};
 use tidemill_checkpoint::Selector;
 use tokio::sync::watch;
 
 use super::exit::Exit;
 use super::progress::Progress;
-use super::restarts::Restarts;
 use super::{summary, table};
 
 /// The arguments of `tidemill run`.
@@ -197,7 +196,7 @@ async fn wait_to_restart(
     if *presses.borrow() > 0 || matches!(error, JobError::Superseded(_)) {
         return Err(failed(""));
     }
-    let Some(delay) = restarts.next() else { return Err(failed(&restarts.gave_up())) };
+    let Some(delay) = restarts.delay() else { return Err(failed(&restarts.gave_up())) };
     super::tell(&format!("pipeline `{}` failed: {error}\n{restarts}, in {delay:?}\n", plan.name));
     tokio::select! {
         () = tokio::time::sleep(delay) => Ok(()),

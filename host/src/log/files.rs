@@ -38,6 +38,8 @@ pub(super) struct Blocks {
     buffer: Vec<u8>,
     start: usize,
     ended: bool,
+    /// The byte at which reading ends; none: at the end of the file.
+    end: Option<u64>,
     /// Bytes decoded so far.
     pub(super) bytes: u64,
     /// Up to [`TAIL_BYTES`] of what stood before the buffer.
@@ -129,7 +131,16 @@ impl Blocks {
     }
 
     fn new(input: Input, decoder: Decoder) -> Self {
-        Self { input, decoder, buffer: Vec::new(), start: 0, ended: false, bytes: 0, tail: Vec::new() }
+        Self {
+            input,
+            decoder,
+            buffer: Vec::new(),
+            start: 0,
+            ended: false,
+            end: None,
+            bytes: 0,
+            tail: Vec::new(),
+        }
     }
 
     /// How far it has been read.
@@ -150,6 +161,10 @@ impl Blocks {
         let Input::Unopened(path) = &self.input else {
             return Err(BlockError::Changed("it is no regular file, so it can't be read again".to_owned()));
         };
+        // Its header is still to come.
+        if position.byte == 0 {
+            return Ok(());
+        }
         let mut file = File::open(path).map_err(BlockError::Io)?;
         let mut head = Vec::new();
         file.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut head).map_err(BlockError::Io)?;
@@ -171,9 +186,19 @@ impl Blocks {
         Ok(())
     }
 
+    /// Reads up to a byte and nothing of what follows it.
+    pub(super) fn end_at(&mut self, byte: u64) {
+        self.end = Some(byte);
+    }
+
     /// The next records; none at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Decoded>, BlockError> {
         loop {
+            // Not asked again: to the decoder the end of its input would be the end of a record that is too long, and the
+            // rest of that comes when somebody reads on from here.
+            if self.end.is_some_and(|end| self.bytes >= end) {
+                return Ok(None);
+            }
             let consumed = self.decoder.decode(&self.buffer[self.start..], self.ended, BATCH_ROWS_MAX)?;
             self.start += consumed;
             self.bytes += consumed as u64;
@@ -209,6 +234,8 @@ impl Blocks {
                 let read = self.bytes + before as u64;
                 let rest =
                     usize::try_from(BLOCK_BYTES as u64 - read % BLOCK_BYTES as u64).expect("of a block");
+                let left = self.end.map_or(u64::MAX, |end| end.saturating_sub(read));
+                let rest = usize::try_from(left).unwrap_or(usize::MAX).min(rest);
                 self.buffer.resize(before + rest, 0);
                 let count = file.read(&mut self.buffer[before..])?;
                 self.buffer.truncate(before + count);

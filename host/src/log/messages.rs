@@ -9,6 +9,7 @@ use memchr::memchr;
 use tidemill_flow::schema::FieldType;
 use tidemill_jetstream::{Error, Message, Options, Position, Reader, Start};
 
+use super::partition::Begin;
 use super::records::decode_values;
 use crate::formats::{Decoded, Decoder, Malformed};
 use crate::nats::{Servers, patiently, wait};
@@ -25,6 +26,8 @@ pub(super) struct Messages {
     decoder: Decoder,
     metadata: Vec<(usize, Metadata)>,
     until_end: bool,
+    /// Where reading ends, whatever the stream has.
+    bound: Option<Position>,
     /// Behind the last message that was handed out; none: nothing was read.
     position: Option<Position>,
     /// Decoded, and not handed out yet.
@@ -69,6 +72,7 @@ impl Messages {
             decoder,
             metadata,
             until_end,
+            bound: None,
             position: None,
             held: None,
             lines: Vec::new(),
@@ -117,20 +121,52 @@ impl Messages {
         self.reader().map(drop)
     }
 
+    /// Reads up to a position of the same stream and nothing of what follows it.
+    pub(super) fn end_at(&mut self, position: Position) -> Result<(), String> {
+        let found = self.identity().map_err(|e| e.to_string())?;
+        if found != position.identity {
+            return Err(format!(
+                "the stream `{}` isn't the one that was read up to message {}: it was made anew since",
+                self.stream, position.sequence
+            ));
+        }
+        self.bound = Some(position);
+        Ok(())
+    }
+
+    /// Begins at another place; nothing has been read yet.
+    pub(super) fn begin_at(&mut self, begin: Begin) {
+        self.start = match begin {
+            Begin::Sequence(sequence) => Start::Sequence(sequence),
+            Begin::Time(since_ms) => Start::Time { since_ms },
+        };
+    }
+
     /// Whether there is something to hand out now, or nothing will ever be.
     pub(super) fn is_ready(&mut self) -> Result<bool, String> {
         while self.held.is_none() {
-            let (until_end, allow_gaps) = (self.until_end, self.options.allow_gaps);
+            let (bound, allow_gaps) = (self.bound, self.options.allow_gaps);
+            let ends = self.until_end || bound.is_some();
+            if bound.is_some_and(|bound| self.sequence() >= bound.sequence) {
+                return Ok(true);
+            }
             let reader = self.reader().map_err(|e| e.to_string())?;
-            let end = if until_end { reader.end_at_open() } else { u64::MAX };
+            let end = match bound {
+                Some(bound) => bound.sequence,
+                None if ends => reader.end_at_open(),
+                None => u64::MAX,
+            };
             // Where messages may be missing, so may the last ones, which nobody ever sees.
-            let has_no_more = until_end && allow_gaps && reader.is_caught_up();
+            let has_no_more = ends && allow_gaps && reader.is_caught_up();
             if reader.position().sequence >= end || has_no_more {
+                self.position = bound.or(self.position);
                 return Ok(true);
             }
             let Some(mut batch) = reader.try_next().map_err(|e| e.to_string())? else { return Ok(false) };
             batch.messages.retain(|message| message.sequence <= end);
-            self.held = Some(self.decode(&batch.messages, batch.position)?);
+            // What was read behind the bound wasn't handed out.
+            let behind = bound.filter(|b| b.sequence <= batch.position.sequence).unwrap_or(batch.position);
+            self.held = Some(self.decode(&batch.messages, behind)?);
         }
         Ok(true)
     }

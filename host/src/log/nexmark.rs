@@ -14,7 +14,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray};
+use arrow_array::{Array, ArrayRef, Int64Array, StringArray, TimestampMillisecondArray};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use tidemill_flow::schema::{Field, FieldType, Schema};
 
@@ -114,6 +114,19 @@ pub struct Generated {
     pub positions: Vec<u64>,
     /// How many rows there are, also when no field was demanded.
     pub rows: usize,
+}
+
+impl Generated {
+    /// Without the rows behind this event; all of them, if it isn't among them.
+    #[must_use]
+    pub fn up_to(mut self, event: u64) -> Self {
+        let Some(at) = self.positions.iter().position(|&number| number == event) else { return self };
+        self.rows = at + 1;
+        self.times.truncate(self.rows);
+        self.positions.truncate(self.rows);
+        self.columns.iter_mut().for_each(|column| *column = column.slice(0, self.rows));
+        self
+    }
 }
 
 /// One partition's events, from the first one on.

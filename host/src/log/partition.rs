@@ -90,6 +90,18 @@ struct Events {
     held: Option<nexmark::Generated>,
     /// The event that came out last.
     last: Option<u64>,
+    /// The event behind which it ends, or before the first; none: with the last.
+    end: Option<Option<u64>>,
+}
+
+/// Where reading begins, instead of where the source says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// With the record of this number: the offset in a log, the sequence in a stream.
+    Sequence(u64),
+    /// With the first record of this time or later, in milliseconds since the Unix epoch: a log's records have times
+    /// beside them, and a stream's messages those at which the server got them.
+    Time(i64),
 }
 
 /// How far a partition has been read: what a checkpoint holds of it.
@@ -174,7 +186,14 @@ impl Partition {
                 let per_batch = usize::try_from(options.events_per_second / 20).unwrap_or(ROWS_MAX);
                 let rows_max = if *paced { per_batch.clamp(1, ROWS_MAX) } else { ROWS_MAX };
                 let pace = paced.then_some(Pace { begun: None });
-                Reader::Nexmark(Box::new(Events { events, pace, rows_max, held: None, last: None }))
+                Reader::Nexmark(Box::new(Events {
+                    events,
+                    pace,
+                    rows_max,
+                    held: None,
+                    last: None,
+                    end: None,
+                }))
             }
             SourceInput::Told { feeds, demands, .. } => {
                 Reader::Told(Box::new(feeds.open(index, decoder(&Format::JsonLines, demands)?)))
@@ -278,6 +297,57 @@ impl Partition {
         }
     }
 
+    /// Reads up to a position, exactly, and then ends as if nothing followed.
+    ///
+    /// # Errors
+    /// When the position is of another kind of source, or of a log or stream that was made anew since.
+    pub fn end_at(&mut self, position: &ReadPosition) -> Result<(), ReadError> {
+        match (&mut self.reader, position) {
+            (Reader::Blocks(blocks), ReadPosition::File(position)) => {
+                blocks.end_at(position.byte);
+                Ok(())
+            }
+            (Reader::Records(records), ReadPosition::Log(position)) => {
+                records.end_at(*position).map_err(|e| failed(&self.name, e))
+            }
+            (Reader::Messages(messages), ReadPosition::Stream(position)) => {
+                messages.end_at(*position).map_err(|e| failed(&self.name, e))
+            }
+            (Reader::Nexmark(events), ReadPosition::Generated { last }) => {
+                events.end = Some(*last);
+                Ok(())
+            }
+            (_, position) => Err(ReadError(format!(
+                "{}: it is to be read up to {position:?}, which is of another kind of source",
+                self.name
+            ))),
+        }
+    }
+
+    /// Begins at another place than the source says; nothing has been read yet.
+    ///
+    /// # Errors
+    /// When that can't be told of this kind of source, or the log or stream can't be read or doesn't have the place.
+    pub fn begin_at(&mut self, begin: Begin) -> Result<(), ReadError> {
+        match (&mut self.reader, begin) {
+            (Reader::Records(records), begin) => records.begin_at(begin).map_err(|e| failed(&self.name, e)),
+            (Reader::Messages(messages), begin) => {
+                messages.begin_at(begin);
+                Ok(())
+            }
+            (Reader::Nexmark(events), Begin::Sequence(number)) => {
+                events.last = number.checked_sub(1);
+                events.last.iter().for_each(|&last| events.events.seek(last));
+                Ok(())
+            }
+            (Reader::Blocks(_) | Reader::Nexmark(_) | Reader::Told(_), _) => Err(ReadError(format!(
+                "{}: only logs and streams know where a {} stands; begin at `beginning`, or at a checkpoint or savepoint",
+                self.name,
+                if matches!(begin, Begin::Time(_)) { "time" } else { "sequence" }
+            ))),
+        }
+    }
+
     /// How far it has been read, as a number that only rises and that a checkpoint keeps.
     pub fn distance(&self) -> u64 {
         match &self.reader {
@@ -358,7 +428,14 @@ impl Events {
     /// Nothing is lost when this is dropped while it waits.
     async fn next(&mut self) -> Option<nexmark::Generated> {
         if self.held.is_none() {
-            self.held = Some(self.events.next(self.rows_max)?);
+            if self.end.is_some_and(|end| end.is_none() || end == self.last) {
+                return None;
+            }
+            let generated = self.events.next(self.rows_max)?;
+            self.held = Some(match self.end.flatten() {
+                Some(end) => generated.up_to(end),
+                None => generated,
+            });
         }
         let times = self.held.as_ref().map_or(&[][..], |held| &held.times);
         if let (Some(pace), [first, .., last] | [first @ last]) = (&mut self.pace, times) {

@@ -7,6 +7,7 @@ use tidemill_flow::batch::BATCH_ROWS_MAX;
 use tidemill_log::{Batch, Log, LogError, Position, Reader};
 use tokio::time::Instant;
 
+use super::partition::Begin;
 use crate::formats::{Decoded, Decoder, Malformed};
 use crate::pipeline::plan::LogStart;
 
@@ -87,6 +88,32 @@ impl Records {
         Ok(LogPosition { identity: self.reader.log().identity(), offset, history })
     }
 
+    /// Reads up to a position of the same log and nothing of what follows it.
+    pub(super) fn end_at(&mut self, position: LogPosition) -> Result<(), LogError> {
+        let log = self.reader.log();
+        log.expect_identity(position.identity)?;
+        let (partition, next) = (self.reader.partition(), log.next_offset(self.reader.partition())?);
+        if next < position.offset {
+            let (folder, expected) = (log.folder().to_path_buf(), position.offset);
+            return Err(LogError::BeyondEnd { folder, partition, expected, next });
+        }
+        self.end = Some(position.offset);
+        Ok(())
+    }
+
+    /// Begins at another place; nothing has been read yet.
+    pub(super) fn begin_at(&mut self, begin: Begin) -> Result<(), LogError> {
+        let (log, partition) = (self.reader.log().clone(), self.reader.partition());
+        let offset = match begin {
+            // Where a partition hasn't come as far as others, all that comes is new.
+            Begin::Sequence(offset) => offset.min(log.next_offset(partition)?),
+            Begin::Time(since_ms) => first_since(&log, partition, since_ms)?,
+        };
+        self.reader = log.reader(partition, offset)?;
+        self.position = self.reader.position();
+        Ok(())
+    }
+
     /// The log's identity.
     pub(super) fn identity(&self) -> u64 {
         self.reader.log().identity()
@@ -146,6 +173,21 @@ impl Records {
 
     fn has_ended(&self) -> bool {
         self.end.is_some_and(|end| self.position.offset >= end)
+    }
+}
+
+/// The offset of the first record of this time or later. Times of records needn't ascend, so all before it are read.
+fn first_since(log: &Log, partition: u32, since_ms: i64) -> Result<u64, LogError> {
+    let mut reader = log.reader(partition, log.first_offset(partition)?)?;
+    loop {
+        let batch = reader.read(BATCH_ROWS_MAX, READ_BYTES_MAX)?;
+        if batch.is_empty() {
+            return Ok(reader.position().offset);
+        }
+        let mut records = batch.records();
+        if let Some((offset, _)) = records.find(|(_, record)| record.timestamp_ms >= since_ms) {
+            return Ok(offset);
+        }
     }
 }
 

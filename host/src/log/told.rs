@@ -31,6 +31,15 @@ pub struct Feeds {
     ways: Mutex<Vec<Option<mpsc::UnboundedSender<Telling>>>>,
 }
 
+/// Two are equal if they are the same: whoever feeds one feeds the other.
+impl PartialEq for Feeds {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Feeds {}
+
 impl Feeds {
     /// For a source with so many partitions.
     pub fn new(partitions: usize) -> Self {

@@ -16,15 +16,19 @@ use crate::formats::{Demand, Format, TimestampUnit};
 use crate::log::Feeds;
 use crate::log::nexmark;
 use crate::nats::Servers;
-use crate::plugin::{Limits, Plugin};
+use crate::plugin::{Findings, Limits, Plugin};
 
+pub use super::bounds::{Bound, Bounds};
 pub use super::declaration::{Clock, Delivery, LogStart, Metadata, StateBackend, StreamStart};
 pub use super::numbered::{checkpoint_of, numbered};
 
 /// A pipeline that has been checked.
+#[derive(Clone)]
 pub struct Plan {
     /// The pipeline's name.
     pub name: String,
+    /// How often a host has changed it; 0: no host does. Its checkpoints bear this.
+    pub generation: u64,
     /// The folder of the pipeline file.
     pub base: PathBuf,
     /// Where rejected rows go. Where there are checkpoints each makes its own file; see [`numbered`].
@@ -37,6 +41,12 @@ pub struct Plan {
     pub state: StatePlan,
     /// What happens when the pipeline fails.
     pub restart: RestartPlan,
+    /// Operators whose state may be dropped where a checkpoint has state of them that the pipeline can't go on from. No
+    /// file says so: somebody says yes to it when the pipeline is changed.
+    pub drop_state: Vec<String>,
+    /// With it every call of a guest is made again on a fresh instance, and what differs is found here. A file has no say
+    /// in it.
+    pub verify: Option<Findings>,
     /// The sources.
     pub sources: Vec<SourcePlan>,
     /// The operators.
@@ -45,6 +55,10 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// The operators' stages, each after all those that feed it.
     pub stages: Vec<Stage>,
+    /// Where reading ends, if that is before the input does.
+    pub bounds: Option<Bounds>,
+    /// How many rows a second the sources read together at most; none: as many as they can.
+    pub rows_per_second_max: Option<u64>,
 }
 
 /// When and where checkpoints are made.
@@ -112,7 +126,7 @@ impl RestartPlan {
 }
 
 /// A source, with the fields that somebody reads.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourcePlan {
     /// Its id.
     pub id: String,
@@ -159,7 +173,7 @@ pub struct AlignPlan {
 }
 
 /// Where a source's rows come from. Each entry of a list is a partition.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceInput {
     /// Files.
     Files {
@@ -244,7 +258,7 @@ impl SourceInput {
 }
 
 /// How a row's event time is told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventTimePlan {
     /// By a field.
     Field {
@@ -265,6 +279,7 @@ pub enum EventTimePlan {
 }
 
 /// An operator, with the columns that it is given and those that go on from it.
+#[derive(Clone)]
 pub struct OperatorPlan {
     /// Its id.
     pub id: String,
@@ -320,7 +335,7 @@ pub enum Read {
 }
 
 /// What an operator does with a batch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OperatorKind {
     /// Each row by itself.
     Transform,
@@ -394,7 +409,7 @@ impl OperatorKind {
 }
 
 /// What a join does with its two inputs; the first of them is the operator's own [`input`](OperatorPlan::input).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinPlan {
     /// Which rows meet, and what becomes of the others.
     pub spec: Spec,
@@ -407,7 +422,7 @@ pub struct JoinPlan {
 }
 
 /// What arrives at an input.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputPlan {
     /// The fields of the batches that arrive.
     pub schema: Schema,
@@ -448,7 +463,7 @@ pub enum Origin {
 }
 
 /// A sink.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkPlan {
     /// Its id.
     pub id: String,
@@ -502,7 +517,7 @@ pub struct StreamOutput {
 }
 
 /// Operators that run in one task, without a queue between them.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage {
     /// How many tasks run it.
     pub tasks: usize,
@@ -532,7 +547,7 @@ impl Stage {
 }
 
 /// What begins a stage.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Head {
     /// A source, and where its rows go.
     Source {
@@ -546,7 +561,7 @@ pub enum Head {
 }
 
 /// An operator in a stage.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Its number in the plan.
     pub operator: usize,
@@ -557,7 +572,7 @@ pub struct Node {
 }
 
 /// The way from an operator or a source to one that reads it.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edge {
     /// The columns that the reader is given, by their number at the writer.
     pub columns: Vec<usize>,

@@ -63,3 +63,25 @@ pub mod join {
         },
     });
 }
+
+/// What components of two worlds may export beside.
+pub mod migrating {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        inline: "
+            package tidemill:host;
+            world migrating {
+                import tidemill:operator/telemetry@0.1.0;
+                export tidemill:operator/lifecycle@0.1.0;
+                export tidemill:operator/migration@0.1.0;
+            }
+        ",
+        world: "tidemill:host/migrating",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        exports: { default: async },
+        with: {
+            "tidemill:operator/types": super::transform::tidemill::operator::types,
+            "tidemill:operator/telemetry": super::transform::tidemill::operator::telemetry,
+        },
+    });
+}

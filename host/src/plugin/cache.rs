@@ -39,16 +39,37 @@ impl Cache {
         digest: &str,
         bytes: &[u8],
     ) -> wasmtime::Result<Component> {
-        let path = self.folder.join(format!("{digest}-{:016x}.cwasm", self.settings));
+        let path = self.path(digest);
         if let Some(component) = self.load(engine, &path) {
             return Ok(component);
         }
         let component = Component::new(engine, bytes)?;
         // Without a cache the next start is slower; nothing else is lost.
-        if let Err(error) = self.store(&path, &component) {
+        if let Err(error) = component.serialize().and_then(|code| Ok(store(&path, &code)?)) {
             tracing::warn!("cannot keep the compiled component {}: {error:#}", path.display());
         }
         Ok(component)
+    }
+
+    /// Whether there is a file of the compiled component with this digest.
+    pub(super) fn has(&self, digest: &str) -> bool {
+        self.path(digest).exists()
+    }
+
+    /// Compiles the component with this digest, if it isn't there.
+    pub(super) fn compile(&self, engine: &Engine, digest: &str, bytes: &[u8]) -> Result<(), LoadError> {
+        let path = self.path(digest);
+        if self.load(engine, &path).is_some() {
+            return Ok(());
+        }
+        let code = engine.precompile_component(bytes);
+        let code = code.map_err(|e| LoadError::new(format!("it can't be compiled: {e:#}")))?;
+        store(&path, &code)
+            .map_err(|e| LoadError::new(format!("cannot keep what was compiled in {}: {e}", path.display())))
+    }
+
+    fn path(&self, digest: &str) -> PathBuf {
+        self.folder.join(format!("{digest}-{:016x}.cwasm", self.settings))
     }
 
     #[allow(unsafe_code)]
@@ -70,17 +91,16 @@ impl Cache {
             }
         }
     }
+}
 
-    fn store(&self, path: &Path, component: &Component) -> wasmtime::Result<()> {
-        let code = component.serialize()?;
-        let half = path.with_extension(format!("{}.half", unique()));
-        let written = write_new(&half, &code).and_then(|()| fs::rename(&half, path));
-        if written.is_err() {
-            // What is left of it is in nobody's way; why it failed is the error to tell.
-            let _ = fs::remove_file(&half);
-        }
-        Ok(written?)
+fn store(path: &Path, code: &[u8]) -> std::io::Result<()> {
+    let half = path.with_extension(format!("{}.half", unique()));
+    let written = write_new(&half, code).and_then(|()| fs::rename(&half, path));
+    if written.is_err() {
+        // What is left of it is in nobody's way; why it failed is the error to tell.
+        let _ = fs::remove_file(&half);
     }
+    written
 }
 
 /// A name that no other process uses, on this machine or another that shares the folder.

@@ -139,7 +139,7 @@ pub(super) fn collections(described: Vec<keyed_process::Collection>) -> Result<V
     Ok(collections)
 }
 
-fn schema(what: &str, fields: Vec<types::Field>) -> Result<Schema, LoadError> {
+pub(super) fn schema(what: &str, fields: Vec<types::Field>) -> Result<Schema, LoadError> {
     let field = |f: types::Field| Field {
         name: readable(&f.name),
         field_type: field_type(f.data_type),

@@ -34,8 +34,9 @@ impl Runtime {
     /// # Errors
     /// When the folder can't be made, or the machine lacks the address space for the instances.
     pub fn new(cache: &Path) -> Result<Self, LoadError> {
-        let engine =
-            Engine::new(&config()).map_err(|e| LoadError::new(format!("cannot set up wasmtime: {e:#}")))?;
+        let mut config = code_settings();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+        let engine = engine(&config)?;
         let mut linker = wasmtime::component::Linker::new(&engine);
         // Its imports are those of the other worlds too, and more.
         ProcessOperator::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)
@@ -44,9 +45,25 @@ impl Runtime {
         tick(&engine);
         Ok(Self { engine, linker, cache })
     }
+
+    /// Whether the component with this digest needn't be compiled to be loaded.
+    pub fn has_compiled(&self, digest: &str) -> bool {
+        self.cache.has(digest)
+    }
 }
 
-fn config() -> Config {
+/// An engine that only compiles, for the same code as a [`Runtime`]'s: without the pool, which reserves terabytes of
+/// address space, and without a thread that interrupts guests.
+pub(super) fn compiling() -> Result<Engine, LoadError> {
+    engine(&code_settings())
+}
+
+fn engine(config: &Config) -> Result<Engine, LoadError> {
+    Engine::new(config).map_err(|e| LoadError::new(format!("cannot set up wasmtime: {e:#}")))
+}
+
+/// All that compiled code depends on.
+fn code_settings() -> Config {
     let mut config = Config::new();
     config
         // Operators of this contract are plain functions. Without the machinery for concurrent ones a call
@@ -65,6 +82,11 @@ fn config() -> Config {
         .max_wasm_stack(512 << 10)
         .async_stack_size(2 << 20)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
+    config
+}
+
+/// Where instances are; code doesn't depend on it.
+fn pool() -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(INSTANCES_MAX)
         .total_core_instances(3 * INSTANCES_MAX)
@@ -72,8 +94,7 @@ fn config() -> Config {
         .total_tables(2 * INSTANCES_MAX)
         .total_stacks(INSTANCES_MAX)
         .max_memory_size(MEMORY_MAX_BYTES);
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    config
+    pool
 }
 
 /// Advances the engine's epoch until the engine is gone. A thread of its own: on the executor it would wait

@@ -63,6 +63,11 @@ impl Guest {
         self.limits
     }
 
+    /// Nothing that it says is heard from now on.
+    pub(super) fn silence(&mut self) {
+        self.log_lines = LOG_LINES_MAX + 1;
+    }
+
     pub(super) fn begin_call(&mut self) {
         self.say_last_error();
         // One more, as a call begins in the middle of a tick.

@@ -1,16 +1,16 @@
-//! Running instances, and the calls across the border: one call for a batch.
+//! Running transforms, and what the calls of all worlds have in common: one call for a batch.
 
 use arrow_array::ArrayRef;
 use tidemill_flow::schema::{Field, Schema};
 use wasmtime::Store;
 
-use super::bindings::aggregate::AggregateOperator;
 use super::bindings::transform::TransformOperator;
 use super::bindings::transform::tidemill::operator::types::{self, ColumnParam};
-use super::columns::{Lent, read_u32s, take_over, write_u32s};
+use super::columns::{Lent, read_u32s, take_over};
 use super::failure::Failure;
 use super::guest::{Guest, Limits, readable};
 use super::load::{Code, Plugin};
+use super::verify::{self, Beside, Difference, Twin};
 
 /// What an operator made of a batch, checked.
 #[derive(Clone, Debug)]
@@ -34,35 +34,19 @@ pub struct Rejection {
     pub reason: String,
 }
 
-/// What an aggregate made of a batch, checked.
-#[derive(Clone, Debug)]
-pub struct Folded {
-    /// The accumulators, a row for each group.
-    pub accumulators: Vec<ArrayRef>,
-    /// Input rows that the operator couldn't use; ascending, each once.
-    pub rejected: Vec<Rejection>,
-}
-
 /// A running transform.
 pub struct Transform {
     store: Store<Guest>,
     guest: TransformOperator,
     returned: Schema,
-}
-
-/// A running aggregate.
-pub struct Aggregate {
-    store: Store<Guest>,
-    guest: AggregateOperator,
-    returned: Schema,
-    state: Schema,
+    beside: Beside,
 }
 
 /// Instantiates and opens a guest; the generated types of the worlds differ in their module only.
 macro_rules! start {
     ($plugin:expr, $pre:expr, $operator:expr, $settings:expr, $limits:expr) => {{
         use super::instance::{begin_call, borrowed, failure, refused};
-        let mut store = $plugin.runtime.store($operator, $limits);
+        let mut store = $plugin.store($operator, $limits);
         begin_call(&mut store);
         let guest = $pre.instantiate_async(&mut store).await;
         let guest = guest.map_err(|e| failure(&mut store, &e))?;
@@ -89,40 +73,41 @@ impl Plugin {
     ) -> Result<Transform, Failure> {
         let Code::Transform(pre) = &self.code else { panic!("{operator} is a {}", self.world().name()) };
         let (store, guest) = start!(self, pre, operator, settings, limits);
-        Ok(Transform { store, guest, returned: self.description().output.returned() })
-    }
-
-    /// Starts an instance of an aggregate, for the operator of this id, with its settings.
-    ///
-    /// # Errors
-    /// When the guest fails, or refuses the settings.
-    ///
-    /// # Panics
-    /// When the plugin's world is another.
-    pub async fn aggregate(
-        &self,
-        operator: &str,
-        settings: &[(String, String)],
-        limits: Limits,
-    ) -> Result<Aggregate, Failure> {
-        let Code::Aggregate(pre) = &self.code else { panic!("{operator} is a {}", self.world().name()) };
-        let (store, guest) = start!(self, pre, operator, settings, limits);
-        let description = self.description();
-        Ok(Aggregate {
-            store,
-            guest,
-            returned: description.output.returned(),
-            state: description.state.clone(),
-        })
+        let returned = self.description().output.returned();
+        Ok(Transform { store, guest, returned, beside: Beside::default() })
     }
 }
 
 impl Transform {
+    /// With this twin each call is made again.
+    pub fn compared(self, twin: Option<Twin>) -> Self {
+        Self { beside: Beside::new(twin), ..self }
+    }
+
+    /// How a fresh instance answered the last call otherwise, if it did.
+    pub fn difference(&mut self) -> Option<Difference> {
+        self.beside.difference()
+    }
+
     /// Hands a batch across: the columns that the operator described, in its order.
     ///
     /// # Errors
     /// When the guest fails. The instance is then finished, except after [`Failure::Refused`].
     pub async fn process(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Emission, Failure> {
+        let emission = self.call(columns, rows).await?;
+        if let Some(twin) = self.beside.comparing() {
+            let again = match twin.plugin.transform(&twin.operator, &twin.settings, twin.limits).await {
+                Ok(mut fresh) => fresh.call(columns, rows).await,
+                Err(failure) => Err(failure),
+            };
+            twin.heard("process", again, |again| {
+                verify::emission(self.returned.fields(), "row", rows, "row", &emission, again)
+            });
+        }
+        Ok(emission)
+    }
+
+    async fn call(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Emission, Failure> {
         let lent: Vec<Lent<'_>> = columns.iter().map(Lent::of).collect();
         let params: Vec<ColumnParam<'_>> = lent.iter().map(Lent::param).collect();
         let batch = types::Batch { rows: count(rows), columns: &params };
@@ -130,80 +115,6 @@ impl Transform {
         let answer = self.guest.tidemill_operator_transform().call_process(&mut self.store, batch).await;
         let emission = answer.map_err(|e| failure(&mut self.store, &e))?.map_err(refused)?;
         emitted(self.returned.fields(), rows, emission)
-    }
-}
-
-impl Aggregate {
-    /// The accumulator of an empty group, as one row.
-    ///
-    /// # Errors
-    /// When the guest fails.
-    pub async fn initial(&mut self) -> Result<Vec<ArrayRef>, Failure> {
-        begin_call(&mut self.store);
-        let answer = self.guest.tidemill_operator_aggregate().call_initial(&mut self.store).await;
-        let columns = answer.map_err(|e| failure(&mut self.store, &e))?.map_err(refused)?;
-        take_over(self.state.fields(), 1, columns)
-    }
-
-    /// Folds rows into the accumulators of `groups` groups; `group_of` says which group a row belongs to.
-    ///
-    /// # Errors
-    /// When the guest fails.
-    pub async fn accumulate(
-        &mut self,
-        groups: usize,
-        accumulators: &[ArrayRef],
-        group_of: &[u32],
-        columns: &[ArrayRef],
-    ) -> Result<Folded, Failure> {
-        let lent_state: Vec<Lent<'_>> = accumulators.iter().map(Lent::of).collect();
-        let state: Vec<ColumnParam<'_>> = lent_state.iter().map(Lent::param).collect();
-        let lent: Vec<Lent<'_>> = columns.iter().map(Lent::of).collect();
-        let params: Vec<ColumnParam<'_>> = lent.iter().map(Lent::param).collect();
-        let batch = types::Batch { rows: count(group_of.len()), columns: &params };
-        begin_call(&mut self.store);
-        let aggregate = self.guest.tidemill_operator_aggregate();
-        let answer = aggregate
-            .call_accumulate(&mut self.store, count(groups), &state, &write_u32s(group_of), batch)
-            .await;
-        let folded = answer.map_err(|e| failure(&mut self.store, &e))?.map_err(refused)?;
-        let rejected = rejections(folded.rejected, group_of.len())?;
-        Ok(Folded { accumulators: take_over(self.state.fields(), groups, folded.accumulators)?, rejected })
-    }
-
-    /// Merges accumulators row by row.
-    ///
-    /// # Errors
-    /// When the guest fails.
-    pub async fn merge(
-        &mut self,
-        groups: usize,
-        left: &[ArrayRef],
-        right: &[ArrayRef],
-    ) -> Result<Vec<ArrayRef>, Failure> {
-        let (left, right): (Vec<Lent<'_>>, Vec<Lent<'_>>) =
-            (left.iter().map(Lent::of).collect(), right.iter().map(Lent::of).collect());
-        let left: Vec<ColumnParam<'_>> = left.iter().map(Lent::param).collect();
-        let right: Vec<ColumnParam<'_>> = right.iter().map(Lent::param).collect();
-        begin_call(&mut self.store);
-        let aggregate = self.guest.tidemill_operator_aggregate();
-        let answer = aggregate.call_merge(&mut self.store, count(groups), &left, &right).await;
-        let columns = answer.map_err(|e| failure(&mut self.store, &e))?.map_err(refused)?;
-        take_over(self.state.fields(), groups, columns)
-    }
-
-    /// The output rows of finished groups; origins and rejections name groups.
-    ///
-    /// # Errors
-    /// When the guest fails.
-    pub async fn finish(&mut self, groups: usize, accumulators: &[ArrayRef]) -> Result<Emission, Failure> {
-        let lent: Vec<Lent<'_>> = accumulators.iter().map(Lent::of).collect();
-        let params: Vec<ColumnParam<'_>> = lent.iter().map(Lent::param).collect();
-        begin_call(&mut self.store);
-        let aggregate = self.guest.tidemill_operator_aggregate();
-        let answer = aggregate.call_finish(&mut self.store, count(groups), &params).await;
-        let emission = answer.map_err(|e| failure(&mut self.store, &e))?.map_err(refused)?;
-        emitted(self.returned.fields(), groups, emission)
     }
 }
 
@@ -280,7 +191,7 @@ pub(super) fn emitted_of(
 }
 
 /// Rejected rows, ascending, each once.
-fn rejections(rejected: Vec<types::Rejection>, rows: usize) -> Result<Vec<Rejection>, Failure> {
+pub(super) fn rejections(rejected: Vec<types::Rejection>, rows: usize) -> Result<Vec<Rejection>, Failure> {
     if let Some(bad) = rejected.iter().find(|r| r.row as usize >= rows) {
         return Err(Failure::Malformed(format!("row {} rejected, but there are {rows} rows", bad.row)));
     }

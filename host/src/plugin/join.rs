@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::guest::{Guest, Limits};
 use super::instance::{Emission, begin_call, count, emitted, failure, refused, start};
 use super::load::{Code, Plugin};
+use super::verify::{self, Beside, Difference, Twin};
 
 /// A running join.
 pub struct Join {
@@ -21,6 +22,7 @@ pub struct Join {
     inputs: [Schema; 2],
     absent: Sides,
     returned: Schema,
+    beside: Beside,
 }
 
 impl Plugin {
@@ -47,11 +49,22 @@ impl Plugin {
             inputs: [left.clone(), right.clone()],
             absent: description.absent,
             returned: description.output.returned(),
+            beside: Beside::default(),
         })
     }
 }
 
 impl Join {
+    /// With this twin each call is made again.
+    pub fn compared(self, twin: Option<Twin>) -> Self {
+        Self { beside: Beside::new(twin), ..self }
+    }
+
+    /// How a fresh instance answered the last call otherwise, if it did.
+    pub fn difference(&mut self) -> Option<Difference> {
+        self.beside.difference()
+    }
+
     /// Hands pairs across: row i of `left` with row i of `right`, the columns that the operator described, in its order.
     /// A bit of `left_absent` or `right_absent` says that a pair lacks that side's row; what stands in its columns there
     /// doesn't count, and may be null whatever the field. Origins and rejections of the answer name pairs.
@@ -70,6 +83,28 @@ impl Join {
         right_absent: Option<&BooleanBuffer>,
     ) -> Result<Emission, Failure> {
         self.check(pairs, left_absent, right_absent);
+        let emission = self.call(left, right, pairs, left_absent, right_absent).await?;
+        if let Some(twin) = self.beside.comparing() {
+            let again = match twin.plugin.join(&twin.operator, &twin.settings, twin.limits).await {
+                Ok(mut fresh) => fresh.call(left, right, pairs, left_absent, right_absent).await,
+                Err(failure) => Err(failure),
+            };
+            let returned = self.returned.fields();
+            twin.heard("process", again, |again| {
+                verify::emission(returned, "pair", pairs, "pair", &emission, again)
+            });
+        }
+        Ok(emission)
+    }
+
+    async fn call(
+        &mut self,
+        left: &[ArrayRef],
+        right: &[ArrayRef],
+        pairs: usize,
+        left_absent: Option<&BooleanBuffer>,
+        right_absent: Option<&BooleanBuffer>,
+    ) -> Result<Emission, Failure> {
         let [left, right] = [
             lent(left, self.inputs[0].fields(), left_absent),
             lent(right, self.inputs[1].fields(), right_absent),

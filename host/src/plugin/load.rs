@@ -12,19 +12,23 @@ use wit_component::DecodedWasm;
 use wit_parser::{Resolve, WorldId, WorldItem, WorldKey};
 
 use super::bindings::{
-    aggregate::AggregateOperatorPre, join::JoinOperatorPre, process::ProcessOperatorPre,
-    transform::TransformOperatorPre, window::WindowOperatorPre,
+    aggregate::AggregateOperatorPre, join::JoinOperatorPre, migrating::MigratingPre,
+    process::ProcessOperatorPre, transform::TransformOperatorPre, window::WindowOperatorPre,
 };
 use super::description::{self, Description, Output, Sides};
 use super::engine::Runtime;
 use super::failure::LoadError;
 use super::guest::{Guest, Limits};
 use super::instance;
+use super::migration;
 
 /// Larger files are refused before they are looked at. A Python operator has 18 MiB.
 pub const COMPONENT_BYTES_MAX: usize = 256 << 20;
 
-static CONTRACT: LazyLock<(Resolve, wit_parser::PackageId)> = LazyLock::new(|| {
+/// The interface of components that migrate state.
+const MIGRATION: &str = "migration";
+
+pub(super) static CONTRACT: LazyLock<(Resolve, wit_parser::PackageId)> = LazyLock::new(|| {
     let mut resolve = Resolve::default();
     let package = resolve
         .push_str("operator.wit", include_str!("../../../wit/operator.wit"))
@@ -72,7 +76,16 @@ impl World {
         }
     }
 
-    fn id(self) -> WorldId {
+    /// The name of the world of those that also migrate state, if there is one.
+    fn migrating(self) -> Option<&'static str> {
+        match self {
+            Self::Aggregate => Some("migrating-aggregate-operator"),
+            Self::Process => Some("migrating-process-operator"),
+            Self::Transform | Self::Window | Self::Join => None,
+        }
+    }
+
+    pub(super) fn id(self) -> WorldId {
         let (resolve, package) = &*CONTRACT;
         resolve.select_world(&[*package], Some(self.name())).expect("the contract has this world")
     }
@@ -81,14 +94,19 @@ impl World {
 /// A component that can be run as an operator. Cheap to clone.
 #[derive(Clone)]
 pub struct Plugin {
-    pub(super) runtime: Runtime,
+    runtime: Runtime,
     pub(super) code: Code,
+    /// Where it migrates state.
+    pub(super) migrating: Option<MigratingPre<Guest>>,
+    /// Whether nobody hears what its instances say through telemetry.
+    is_quiet: bool,
     about: Arc<About>,
 }
 
 struct About {
     world: World,
     description: Description,
+    earlier: Vec<Schema>,
     imports: Vec<String>,
     digest: String,
     size_bytes: usize,
@@ -114,6 +132,23 @@ impl Plugin {
         &self.about.description
     }
 
+    /// The same, for instances that repeat what others have said.
+    pub(super) fn quiet(&self) -> Self {
+        Self { is_quiet: true, ..self.clone() }
+    }
+
+    pub(super) fn store(&self, operator: &str, limits: Limits) -> Store<Guest> {
+        let mut store = self.runtime.store(operator, limits);
+        if self.is_quiet {
+            store.data_mut().silence();
+        }
+        store
+    }
+
+    pub(super) fn earlier(&self) -> &[Schema] {
+        &self.about.earlier
+    }
+
     /// The interfaces that it imports.
     pub fn imports(&self) -> &[String] {
         &self.about.imports
@@ -137,13 +172,14 @@ impl Runtime {
     /// When it isn't a component, implements no world of the contract, imports more than its world gives, or
     /// describes itself inconsistently.
     pub async fn load(&self, bytes: &[u8]) -> Result<Plugin, LoadError> {
-        let (world, imports) = recognize(bytes)?;
-        let digest = hex(&Sha256::digest(bytes));
+        let Recognized { world, migrates, imports } = recognize(bytes)?;
+        let digest = digest(bytes);
         let component = self.cache.component(&self.engine, &digest, bytes);
         let component = component.map_err(|e| LoadError::new(format!("it can't be compiled: {e:#}")))?;
         let pre = self.linker.instantiate_pre(&component);
         let pre = pre.map_err(|e| LoadError::new(format!("it can't be linked: {e:#}")))?;
         let broken = |e: wasmtime::Error| LoadError::new(format!("it can't be linked: {e:#}"));
+        let migrating = migrates.then(|| MigratingPre::new(pre.clone()).map_err(broken)).transpose()?;
         let code = match world {
             World::Transform => Code::Transform(TransformOperatorPre::new(pre).map_err(broken)?),
             World::Aggregate => Code::Aggregate(AggregateOperatorPre::new(pre).map_err(broken)?),
@@ -153,15 +189,35 @@ impl Runtime {
         };
         let description = self.describe(&code).await?;
         check_description(world, &description)?;
-        let about = About { world, description, imports, digest, size_bytes: bytes.len() };
-        Ok(Plugin { runtime: self.clone(), code, about: Arc::new(about) })
+        let earlier = match &migrating {
+            Some(pre) => self.earlier(pre).await?,
+            None => Vec::new(),
+        };
+        migration::check(world, &description, &earlier)?;
+        let about = About { world, description, earlier, imports, digest, size_bytes: bytes.len() };
+        let about = Arc::new(about);
+        Ok(Plugin { runtime: self.clone(), code, migrating, is_quiet: false, about })
     }
 
-    async fn describe(&self, code: &Code) -> Result<Description, LoadError> {
+    /// For an instance that only describes itself.
+    fn store_for_describing(&self) -> Store<Guest> {
         // It holds nothing and ends at once; its pipeline's limits aren't known here.
         let limits = Limits { memory_bytes: super::engine::MEMORY_MAX_BYTES, ..Limits::default() };
         let mut store = self.store("describe", limits);
         instance::begin_call(&mut store);
+        store
+    }
+
+    async fn earlier(&self, pre: &MigratingPre<Guest>) -> Result<Vec<Schema>, LoadError> {
+        let mut store = self.store_for_describing();
+        migration::earlier(pre, &mut store).await.map_err(|e| {
+            let failure = instance::failure(&mut store, &e);
+            LoadError::new(format!("it failed to describe the states that it migrates: {failure}"))
+        })?
+    }
+
+    async fn describe(&self, code: &Code) -> Result<Description, LoadError> {
+        let mut store = self.store_for_describing();
         match code {
             Code::Transform(pre) => match pre.instantiate_async(&mut store).await {
                 Ok(guest) => guest.tidemill_operator_lifecycle().call_describe(&mut store).await,
@@ -186,7 +242,7 @@ impl Runtime {
         })?
     }
 
-    pub(super) fn store(&self, operator: &str, limits: Limits) -> Store<Guest> {
+    fn store(&self, operator: &str, limits: Limits) -> Store<Guest> {
         let mut store = Store::new(&self.engine, Guest::new(operator, limits));
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(super::guest::COPIED_BYTES_MAX);
@@ -222,8 +278,16 @@ async fn describe_join(
     Ok(description::of_join(described).map(|description| Description { absent, ..description }))
 }
 
-/// The world that a component implements, and what it imports.
-fn recognize(bytes: &[u8]) -> Result<(World, Vec<String>), LoadError> {
+/// What a component's types say.
+pub(super) struct Recognized {
+    /// The world that it implements.
+    pub(super) world: World,
+    /// Whether it exports migrations beside.
+    pub(super) migrates: bool,
+    pub(super) imports: Vec<String>,
+}
+
+pub(super) fn recognize(bytes: &[u8]) -> Result<Recognized, LoadError> {
     if bytes.len() > COMPONENT_BYTES_MAX {
         let (size, limit) = (bytes.len() >> 20, COMPONENT_BYTES_MAX >> 20);
         return Err(LoadError::new(format!("it has {size} MiB; a component may have {limit} MiB")));
@@ -252,15 +316,34 @@ fn recognize(bytes: &[u8]) -> Result<(World, Vec<String>), LoadError> {
     let exports = names(&mut resolve.worlds[world].exports.iter());
     let world = world_of(&exports)?;
     check_imports(world, &imports)?;
-    let (contract, _) = &*CONTRACT;
-    wit_component::targets(contract, world.id(), bytes).map_err(|e| {
+    check_target(world.name(), &name_of(world.interface()), bytes)?;
+    let migrates = exports.contains(&name_of(MIGRATION));
+    if migrates {
+        let Some(migrating) = world.migrating() else {
+            return Err(LoadError::new(format!(
+                "it exports `{}`, but a {} has no state of its own that could be migrated; only an {} or a {} has",
+                name_of(MIGRATION),
+                world.name(),
+                World::Aggregate.name(),
+                World::Process.name()
+            )));
+        };
+        check_target(migrating, &name_of(MIGRATION), bytes)?;
+    }
+    Ok(Recognized { world, migrates, imports })
+}
+
+/// Checks that a component has all that a world of this name exports, with the contract's types; `interface` is the one
+/// that may lack it.
+fn check_target(world: &str, interface: &str, bytes: &[u8]) -> Result<(), LoadError> {
+    let (contract, package) = &*CONTRACT;
+    let id = contract.select_world(&[*package], Some(world)).expect("the contract has this world");
+    wit_component::targets(contract, id, bytes).map_err(|e| {
         LoadError::new(format!(
-            "it exports `{}`, but not with the contract's functions and types ({e:#}); rebuild it against {}",
-            name_of(world.interface()),
+            "it exports `{interface}`, but not with the contract's functions and types ({e:#}); rebuild it against {}",
             package_name()
         ))
-    })?;
-    Ok((world, imports))
+    })
 }
 
 fn world_of(exports: &[String]) -> Result<World, LoadError> {
@@ -374,6 +457,7 @@ fn quoted(names: &[String]) -> String {
     names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+/// The SHA-256 of these bytes, in hexadecimal: what a component is known by.
+pub fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -19,6 +19,7 @@ use super::failure::Failure;
 use super::guest::{Guest, Limits, readable};
 use super::instance::{Emission, begin_call, count, emitted, failure, refused, start};
 use super::load::{Code, Plugin};
+use super::verify::{self, Beside, Difference, Recording, Replaying, Said, Twin};
 
 /// The name of a timer is a part of the address at which it is kept.
 const TIMER_NAME_BYTES_MAX: usize = 255;
@@ -121,6 +122,7 @@ pub struct Process {
     returned: Schema,
     state: Schema,
     collections: Arc<[Collection]>,
+    beside: Beside,
 }
 
 impl Plugin {
@@ -146,6 +148,7 @@ impl Plugin {
             returned: description.output.returned(),
             state: description.state.clone(),
             collections: description.collections.clone().into(),
+            beside: Beside::default(),
         })
     }
 }
@@ -157,7 +160,34 @@ enum Call {
     OnTimer,
 }
 
+impl Call {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::OnTimer => "on-timer",
+        }
+    }
+
+    /// What each row of it is.
+    fn thing(self) -> &'static str {
+        match self {
+            Self::Process => "row",
+            Self::OnTimer => "timer",
+        }
+    }
+}
+
 impl Process {
+    /// With this twin each call is made again.
+    pub fn compared(self, twin: Option<Twin>) -> Self {
+        Self { beside: Beside::new(twin), ..self }
+    }
+
+    /// How a fresh instance answered the last call otherwise, if it did.
+    pub fn difference(&mut self) -> Option<Difference> {
+        self.beside.difference()
+    }
+
     /// Hands a batch across, with the values of its keys. The guest may reach into `collections` meanwhile; they come
     /// back with the answer.
     ///
@@ -185,6 +215,41 @@ impl Process {
     }
 
     async fn call<C: Collections>(
+        &mut self,
+        call: Call,
+        input: &Keyed<'_>,
+        collections: C,
+    ) -> (C, Result<Processed, Failure>) {
+        if self.beside.comparing().is_none() {
+            return self.once(call, input, collections).await;
+        }
+        let (recording, answer) = self.once(call, input, Recording::of(collections)).await;
+        let Recording { kept, said } = recording;
+        if let Ok(processed) = &answer {
+            self.again(call, input, said, processed).await;
+        }
+        (kept, answer)
+    }
+
+    /// Makes a call again, on a fresh instance which is told what this one read of collections.
+    async fn again(&mut self, call: Call, input: &Keyed<'_>, said: Vec<Said>, processed: &Processed) {
+        let Some(twin) = self.beside.comparing() else { return };
+        let name = call.name();
+        let mut fresh = match twin.plugin.process(&twin.operator, &twin.settings, twin.limits).await {
+            Ok(fresh) => fresh,
+            Err(failure) => return twin.heard(name, Err::<(), _>(failure), |()| None),
+        };
+        let (replaying, answer) = fresh.once(call, input, Replaying::of(said)).await;
+        if let Some(differs) = replaying.differs() {
+            return twin.heard(name, Ok(()), |()| Some(differs));
+        }
+        let (returned, state) = (self.returned.fields(), self.state.fields());
+        twin.heard(name, answer, |again| {
+            verify::processed(returned, state, call.thing(), input, processed, again)
+        });
+    }
+
+    async fn once<C: Collections>(
         &mut self,
         call: Call,
         input: &Keyed<'_>,

@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::guest::{Guest, Limits};
 use super::instance::{Emission, begin_call, count, emitted_of, failure, refused, start};
 use super::load::{Code, Plugin};
+use super::verify::{self, Beside, Difference, Twin};
 
 /// A window of one key, and where its rows stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub struct Window {
     store: Store<Guest>,
     guest: WindowOperator,
     returned: Schema,
+    beside: Beside,
 }
 
 impl Plugin {
@@ -47,11 +49,22 @@ impl Plugin {
     ) -> Result<Window, Failure> {
         let Code::Window(pre) = &self.code else { panic!("{operator} is a {}", self.world().name()) };
         let (store, guest) = start!(self, pre, operator, settings, limits);
-        Ok(Window { store, guest, returned: self.description().output.returned() })
+        let returned = self.description().output.returned();
+        Ok(Window { store, guest, returned, beside: Beside::default() })
     }
 }
 
 impl Window {
+    /// With this twin each call is made again.
+    pub fn compared(self, twin: Option<Twin>) -> Self {
+        Self { beside: Beside::new(twin), ..self }
+    }
+
+    /// How a fresh instance answered the last call otherwise, if it did.
+    pub fn difference(&mut self) -> Option<Difference> {
+        self.beside.difference()
+    }
+
     /// Hands windows across with their rows: the columns that the operator described, in its order, the rows of each
     /// window together and in order of event time. Origins of the answer name windows, rejections rows.
     ///
@@ -61,6 +74,26 @@ impl Window {
     /// # Panics
     /// When a window has no row, or the windows don't end with the last row.
     pub async fn evaluate(
+        &mut self,
+        windows: &[WindowRows],
+        columns: &[ArrayRef],
+        rows: usize,
+    ) -> Result<Emission, Failure> {
+        let emission = self.call(windows, columns, rows).await?;
+        if let Some(twin) = self.beside.comparing() {
+            let again = match twin.plugin.window(&twin.operator, &twin.settings, twin.limits).await {
+                Ok(mut fresh) => fresh.call(windows, columns, rows).await,
+                Err(failure) => Err(failure),
+            };
+            let returned = self.returned.fields();
+            twin.heard("evaluate", again, |again| {
+                verify::emission(returned, "window", windows.len(), "row", &emission, again)
+            });
+        }
+        Ok(emission)
+    }
+
+    async fn call(
         &mut self,
         windows: &[WindowRows],
         columns: &[ArrayRef],

@@ -70,6 +70,8 @@ pub struct OperatorCounters {
     pub windows: Counter,
     /// Groups of unfinished windows, when the operator stopped.
     pub groups_left: Counter,
+    /// Time that calls of the guest took, in nanoseconds.
+    pub busy_ns: Counter,
 }
 
 /// The counters of a sink.
@@ -102,6 +104,7 @@ impl OperatorCounters {
             partly_late: self.partly_late.part(),
             windows: self.windows.part(),
             groups_left: self.groups_left.part(),
+            busy_ns: self.busy_ns.part(),
         }
     }
 

@@ -14,6 +14,7 @@ use tidemill_flow::schema::FieldType;
 use tidemill_flow::window::{Slicing, Windows};
 
 use super::JobError;
+use super::compared;
 use super::restored::Versions;
 use super::snapshot::OperatorPart;
 use super::state::Place;
@@ -56,6 +57,7 @@ impl AggregateNode {
             panic!("{} is no aggregate", plan.id)
         };
         let initial = guest.initial().await.map_err(|f| operator.failed(f, None))?;
+        compared::file(guest.difference());
         let (version, schema) = &versions.current;
         let codec = Codec::new(*version, schema, &versions.older, Some(initial));
         let codec = codec.map_err(|e| JobError::Recovery(format!("the state of `{}`: {e}", plan.id)))?;
@@ -79,6 +81,27 @@ impl AggregateNode {
             late: late_schema(&plan.input).arrow(),
             window: Slicing::new(*windows),
         })
+    }
+
+    /// Its place in its task, and where its state is kept.
+    pub(super) fn into_parts(self) -> (Operator, Place) {
+        (self.operator, self.place)
+    }
+
+    /// The accumulator of a new group.
+    pub(super) fn initial(&self) -> &[ArrayRef] {
+        self.codec.initial()
+    }
+
+    pub(super) fn number(&self) -> usize {
+        self.operator.number()
+    }
+
+    /// Goes on with a guest of another version that keeps state in the same way.
+    pub(super) fn exchange(&mut self, guest: plugin::Aggregate, plan: &OperatorPlan) {
+        self.guest = guest;
+        self.operator.become_version(plan, &plan.first_input());
+        self.emits = plan.emits.iter().map(|(_, origin)| *origin).collect();
     }
 
     /// Holds other key groups from now on, as they stand in the storage, where all of the present ones must stand by now.
@@ -124,8 +147,10 @@ impl AggregateNode {
         self.aggregation.load(fold, &*self.place.storage)?;
         let accumulators = self.aggregation.accumulators(fold);
         let columns = self.operator.columns(part);
-        let folded = self.guest.accumulate(fold.groups(), &accumulators, &fold.group_of, &columns).await;
+        let call = self.guest.accumulate(fold.groups(), &accumulators, &fold.group_of, &columns);
+        let folded = self.operator.timed(call).await;
         let folded = folded.map_err(|f| self.operator.failed(f, Some(part)))?;
+        self.operator.file(self.guest.difference(), part, &fold.group_of);
         self.operator.reject(part, &folded.rejected).await?;
         let rejected: Vec<u32> = folded.rejected.iter().map(|r| r.row).collect();
         self.aggregation.store(fold, &folded.accumulators, &rejected);
@@ -137,8 +162,10 @@ impl AggregateNode {
         while let Some(mut firing) = self.aggregation.next_firing(watermark) {
             while self.aggregation.next_shard(&mut firing, &*self.place.storage)? {
                 while let Some(merge) = self.aggregation.next_merge(&mut firing, GROUPS_PER_CALL) {
-                    let merged = self.guest.merge(merge.groups(), &merge.left, &merge.right).await;
+                    let call = self.guest.merge(merge.groups(), &merge.left, &merge.right);
+                    let merged = self.operator.timed(call).await;
                     firing.merged(&merge, &merged.map_err(|f| self.operator.failed(f, None))?);
+                    compared::file(self.guest.difference());
                 }
                 for slots in firing.groups.occupied().chunks(GROUPS_PER_CALL) {
                     self.finish(&firing, slots, out).await?;
@@ -192,9 +219,11 @@ impl AggregateNode {
         slots: &[u32],
         out: &mut Outputs<'_>,
     ) -> Result<(), JobError> {
-        let emission = self.guest.finish(slots.len(), &firing.accumulators(slots)).await;
+        let accumulators = firing.accumulators(slots);
+        let emission = self.operator.timed(self.guest.finish(slots.len(), &accumulators)).await;
         let emission = emission.map_err(|f| self.operator.failed(f, None))?;
         let keys = read_keys(slots.iter().map(|&s| firing.groups.key(s)), &self.key_types);
+        self.operator.file_keyed(self.guest.difference(), &keys, &self.key);
         self.operator.reject_groups(&keys, &self.key, slots.len(), &emission.rejected).await?;
         self.operator.counters().rows_out.add(emission.rows as u64);
         let inherited: Vec<&ArrayRef> = keys.iter().collect();

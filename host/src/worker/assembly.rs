@@ -11,27 +11,27 @@ use tidemill_flow::key::owned;
 use tidemill_flow::row_id::{OperatorIds, PartitionIds};
 use tokio::sync::{mpsc, watch};
 
-use super::aggregate::AggregateNode;
 use super::clock::ProcessingTime;
+use super::compared::twin;
 use super::drift::Groups;
 use super::in_flight::{Recorder, Remains};
 use super::inbox::{Inbox, SIGNALS_WAITING};
-use super::join::JoinNode;
-use super::operator::Operator;
+use super::migration::migrate;
+use super::operator::{Ground, Guest, Operator, right};
 use super::outlets::{Edge, Refusals, To, ToSink};
-use super::process::ProcessNode;
+use super::rate::Rate;
 use super::recovery::{Checkpointing, Destinations};
-use super::restored::{Restored, Versions, state_schema};
-use super::snapshot::{Command, Report, Snapshots};
-use super::source::{Assigned, SourceHead, Time};
+use super::restored::{Restored, Versions, has_state, read_position, state_schema};
+use super::snapshot::{Command, Report, Snapshots, Wish};
+use super::source::{Assigned, Cut, SourceHead, Time};
 use super::state::{Place, State};
+use super::swap::Swaps;
 use super::task::{Head, LATE_FOR_JOIN, LATE_FOR_WINDOWS, Late, Node, Task};
-use super::transform::{self, TransformNode};
-use super::windowed::{Guest, WindowedNode};
+use super::transform;
 use super::{JobError, Signal};
 use crate::formats::Encoder;
 use crate::log::{Partition, partition_name};
-use crate::pipeline::plan::{self, OperatorKind, Plan, SinkOutput, Target};
+use crate::pipeline::plan::{self, Bound, InputPlan, OperatorKind, Plan, SinkOutput, Target};
 use crate::pipeline::stages::late_fields;
 use crate::plugin::World;
 use crate::sink::{DeadLetters, Lines, Outlet, Prepared};
@@ -43,12 +43,19 @@ pub(super) struct Wires {
     pub(super) reported: mpsc::UnboundedReceiver<Report>,
     pub(super) commands: watch::Sender<Command>,
     pub(super) taken: watch::Sender<u64>,
+    pub(super) swaps: Arc<Swaps>,
 }
 
 impl Wires {
     pub(super) fn new() -> Self {
         let (reports, reported) = mpsc::unbounded_channel();
-        Self { reports, reported, commands: watch::Sender::new(Command::Run), taken: watch::Sender::new(0) }
+        Self {
+            reports,
+            reported,
+            commands: watch::Sender::new(Command::Run),
+            taken: watch::Sender::new(0),
+            swaps: Arc::default(),
+        }
     }
 }
 
@@ -107,6 +114,7 @@ pub(super) struct Builder<'a> {
     clock: ProcessingTime,
     state: State,
     groups: Groups,
+    rate: Option<Arc<Rate>>,
     /// How many have been made.
     tasks: usize,
     sinks: Vec<Outlet>,
@@ -151,6 +159,7 @@ impl<'a> Builder<'a> {
             clock,
             state,
             groups: Groups::new(plan),
+            rate: plan.rows_per_second_max.map(|rows| Arc::new(Rate::new(rows))),
             tasks: 0,
             sinks,
             dead_letters,
@@ -164,7 +173,7 @@ impl<'a> Builder<'a> {
     pub(super) async fn stage(
         &mut self,
         at: usize,
-        stop: &watch::Receiver<bool>,
+        stop: &watch::Receiver<Wish>,
     ) -> Result<Vec<Task>, JobError> {
         let stage = &self.plan.stages[at];
         let mut tasks = Vec::new();
@@ -195,6 +204,7 @@ impl<'a> Builder<'a> {
                     wires.reports.clone(),
                     commands,
                     taken,
+                    wires.swaps.clone(),
                 )
             });
             self.tasks += 1;
@@ -277,7 +287,8 @@ impl<'a> Builder<'a> {
                 Ok::<_, JobError>(PartitionIds::new(&self.plan.name, &plan.id, &name))
             });
             let ids = ids.transpose()?;
-            assigned.push(Assigned { id, ids, partition, number, state });
+            let cut = self.cut(&plan.id, &id, &mut partition)?;
+            assigned.push(Assigned { id, ids, partition, number, state, cut });
         }
         let time = Time {
             strategy: plan.strategy(),
@@ -286,14 +297,27 @@ impl<'a> Builder<'a> {
             clock: self.clock.clone(),
         };
         Ok(SourceHead::new(
-            plan.id.clone(),
-            source,
+            (plan.id.clone(), source),
             plan.schema.arrow(),
             assigned,
             time,
+            self.rate.clone(),
             counters.clone(),
             outlets.dead_letters.clone(),
         ))
+    }
+
+    /// Where a partition ends before its input does.
+    fn cut(&self, source: &str, name: &str, partition: &mut Partition) -> Result<Option<Cut>, JobError> {
+        let Some(bounds) = &self.plan.bounds else { return Ok(None) };
+        let Some(bound) = bounds.get(source, name) else { return Ok(Some(Cut::Unread)) };
+        let position = read_position(&bound.position);
+        partition.end_at(&position.expect("a manifest's reader refuses what is no hash"))?;
+        Ok(Some(match bound {
+            Bound { ended: true, .. } => Cut::Ended,
+            Bound { is_idle: true, .. } => Cut::Idle,
+            Bound { .. } => Cut::Active,
+        }))
     }
 
     async fn node(
@@ -306,7 +330,7 @@ impl<'a> Builder<'a> {
     ) -> Result<Node, JobError> {
         let plan = &self.plan.operators[node.operator];
         let makes_ids = node.outputs.iter().any(|edge| edge.ids);
-        let of_input = |input| {
+        let of_input = |input: InputPlan| {
             transform::Operator::new(
                 plan,
                 input,
@@ -317,64 +341,19 @@ impl<'a> Builder<'a> {
                 self.partitions.clone(),
             )
         };
-        let operator = of_input(plan.first_input());
+        let places: Vec<_> =
+            [Some(plan.first_input()), right(plan).cloned()].into_iter().flatten().map(of_input).collect();
         let plugin = &plan.plugin;
-        let operator = match plugin.world() {
-            World::Transform => match plugin.transform(&plan.id, &plan.settings, plan.limits).await {
-                Ok(guest) => Operator::Transform(Box::new(TransformNode::new(operator, guest, plan))),
-                Err(failure) => return Err(operator.failed(failure, None)),
-            },
-            World::Aggregate => match plugin.aggregate(&plan.id, &plan.settings, plan.limits).await {
-                Ok(guest) => {
-                    let (place, versions) = self.place(plan, task, self.plan.stages[stage].tasks);
-                    if let plan::OperatorKind::Windowed { .. } = plan.kind {
-                        let clock = self.clock.clone();
-                        let node = WindowedNode::new(
-                            operator,
-                            Guest::Aggregate(guest),
-                            plan,
-                            place,
-                            clock,
-                            &versions,
-                        )
-                        .await?;
-                        Operator::Windowed(Box::new(node))
-                    } else {
-                        let node = AggregateNode::new(operator, guest, plan, place, versions).await?;
-                        Operator::Aggregate(Box::new(node))
-                    }
-                }
-                Err(failure) => return Err(operator.failed(failure, None)),
-            },
-            World::Process => match plugin.process(&plan.id, &plan.settings, plan.limits).await {
-                Ok(guest) => {
-                    let (place, versions) = self.place(plan, task, self.plan.stages[stage].tasks);
-                    let clock = self.clock.clone();
-                    let node = ProcessNode::new(operator, guest, plan, place, clock, &versions)?;
-                    Operator::Process(Box::new(node))
-                }
-                Err(failure) => return Err(operator.failed(failure, None)),
-            },
-            World::Join => match plugin.join(&plan.id, &plan.settings, plan.limits).await {
-                Ok(guest) => {
-                    let (place, versions) = self.place(plan, task, self.plan.stages[stage].tasks);
-                    let OperatorKind::Join(join) = &plan.kind else { panic!("{} is no join", plan.id) };
-                    let sides = [operator, of_input(join.right.clone())];
-                    Operator::Join(Box::new(JoinNode::new(sides, guest, (plan, join), place, &versions)?))
-                }
-                Err(failure) => return Err(operator.failed(failure, None)),
-            },
-            World::Window => match plugin.window(&plan.id, &plan.settings, plan.limits).await {
-                Ok(guest) => {
-                    let (place, versions) = self.place(plan, task, self.plan.stages[stage].tasks);
-                    let guest = Guest::Window(guest, plugin.description().inputs[0].clone());
-                    let clock = self.clock.clone();
-                    let node = WindowedNode::new(operator, guest, plan, place, clock, &versions).await?;
-                    Operator::Windowed(Box::new(node))
-                }
-                Err(failure) => return Err(operator.failed(failure, None)),
-            },
-        };
+        let guest = Guest::start(plan).await.map_err(|failure| places[0].failed(failure, None))?;
+        let guest = guest.compared(twin(self.plan, plan));
+        let ground = has_state(plan).then(|| {
+            let (place, versions) = self.place(plan, task, self.plan.stages[stage].tasks);
+            Ground { place, versions, clock: self.clock.clone() }
+        });
+        if let Some(Ground { place, versions, .. }) = &ground {
+            migrate(plan, place, versions).await?;
+        }
+        let operator = Operator::new(guest, places, plan, ground).await?;
         let late = Late {
             edges: self.edges(stage, task, &node.late, outlets)?,
             file: outlets.late.clone(),
@@ -395,8 +374,7 @@ impl<'a> Builder<'a> {
         let number = restored.map_or_else(|| self.number(operator), |r| r.number(&operator.id));
         let place = Place::new(&self.state, self.plan, number, groups, watermark);
         let versions = restored.map(|r| r.versions(&operator.id).clone());
-        let anew = || Versions { current: (0, state_schema(operator)), older: Vec::new() };
-        (place, versions.unwrap_or_else(anew))
+        (place, versions.unwrap_or_else(|| Versions::first(state_schema(operator))))
     }
 
     /// Without checkpoints: its place among the operators.

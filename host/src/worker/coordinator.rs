@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidemill_checkpoint::Kind;
+use tidemill_checkpoint::{Kind, SavepointName, failpoint};
 use tidemill_flow::checkpoint::commit::StagedParts;
 use tidemill_flow::checkpoint::coordinator::{Action, Coordinator, Event};
-use tokio::sync::{mpsc, watch};
+use tidemill_flow::probation::{Seen, judge};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::keeper::{Collected, KeepError, Keeper};
 use super::snapshot::{Command, Report};
+use super::swap::{Changeover, Swapping, Swaps, seen};
 use super::{Barrier, JobError};
 use crate::sink::{Part, Passed, WriteError};
 use crate::telemetry::Counters;
@@ -31,8 +33,11 @@ pub(super) struct Coordination {
     pub(super) taken: watch::Sender<u64>,
     /// The tasks that read sources and haven't ended.
     pub(super) reading: usize,
+    /// What the last checkpoint is when all that is to be read was read.
+    pub(super) at_end: Kind,
     /// Tasks are participants from 0 on, writers from here on.
     pub(super) tasks: usize,
+    pub(super) swaps: Arc<Swaps>,
     pub(super) state: State,
 }
 
@@ -46,6 +51,33 @@ pub(super) struct State {
     input_ended: bool,
     /// By writer: rows and bytes in parts that were safe.
     safe: BTreeMap<usize, (u64, u64)>,
+    /// Wanted from the next checkpoint on that is triggered.
+    savepoints: Vec<Wanted>,
+    /// Wanted of the checkpoint that is open.
+    open_savepoints: Vec<Wanted>,
+    swap: Option<Swap>,
+    /// What operators had done when their present version began.
+    baseline: BTreeMap<usize, Seen>,
+}
+
+impl State {
+    /// `baseline`: what operators had done when the run began.
+    pub(super) fn new(baseline: BTreeMap<usize, Seen>) -> Self {
+        Self { baseline, ..Self::default() }
+    }
+}
+
+/// A savepoint that somebody wants.
+type Wanted = (SavepointName, oneshot::Sender<Result<u64, String>>);
+
+/// A swap that is under way.
+struct Swap {
+    changeover: Box<Changeover>,
+    /// The checkpoint behind whose barrier the new versions are, once it was triggered.
+    from: Option<u64>,
+    /// What the operators had done by then: under their old version, and in all.
+    old: Vec<Seen>,
+    before: Vec<Seen>,
 }
 
 /// Something that the keeper has done.
@@ -76,6 +108,7 @@ impl Coordination {
                         Ok(None) => {}
                         Err(Ended::Finished) => return Ok(()),
                         Err(Ended::GaveUp(reason)) => return Err(JobError::Checkpoint(reason)),
+                        Err(Ended::Failed(error)) => return Err(error),
                     }
                 }
             }
@@ -92,10 +125,14 @@ impl Coordination {
                 event = done(work) => {
                     *work = None;
                     let event = event?;
-                    if let Event::Committed { checkpoint } = &event {
-                        self.state.pending.values_mut().for_each(|parts| parts.committed(*checkpoint));
-                    }
+                    let committed = match event {
+                        Event::Committed { checkpoint } => Some(checkpoint),
+                        _ => None,
+                    };
                     events.push(event);
+                    if let Some(checkpoint) = committed {
+                        self.committed(checkpoint, begun);
+                    }
                 }
                 () = sleep_until(wake) => events.push(Event::Tick),
             }
@@ -105,13 +142,15 @@ impl Coordination {
     fn act(&mut self, action: Action) -> Result<Option<Work>, Ended> {
         match action {
             Action::Trigger { checkpoint, last, asked: _ } => {
+                let swap = self.begin_swap(checkpoint).map_err(Ended::Failed)?;
+                self.state.open_savepoints.append(&mut self.state.savepoints);
                 let kind = match (last, self.state.input_ended) {
                     (false, _) => Kind::Checkpoint,
                     (true, false) => Kind::Last,
-                    (true, true) => Kind::Finished,
+                    (true, true) => self.at_end,
                 };
                 self.state.collected = Collected::new(checkpoint, kind);
-                self.command(Command::Barrier(Barrier { checkpoint, last }));
+                self.command(Command::Barrier(Barrier { checkpoint, last, swap }));
             }
             Action::Persist { checkpoint } => {
                 let mut collected = std::mem::take(&mut self.state.collected);
@@ -139,6 +178,8 @@ impl Coordination {
             }
             Action::Abort { checkpoint, reason } => {
                 tracing::warn!("checkpoint {checkpoint} was given up: {reason}");
+                // What was wanted of it the next one gives.
+                self.state.savepoints.append(&mut self.state.open_savepoints);
                 self.taken.send_replace(checkpoint);
             }
             Action::GiveUp { reason } => return Err(Ended::GaveUp(reason)),
@@ -163,6 +204,76 @@ impl Coordination {
                 self.state.input_ended.then_some(Event::InputEnded)
             }
             Report::Stop => Some(Event::Stop),
+            Report::Savepoint { name, answer } => {
+                self.state.savepoints.push((name, answer));
+                Some(Event::Asked)
+            }
+            Report::Swap(changeover) => {
+                let (old, before) = (Vec::new(), Vec::new());
+                // There is one at a time; whoever asks for another learns that it won't be.
+                if self.state.swap.is_some() {
+                    return None;
+                }
+                self.state.swap = Some(Swap { changeover, from: None, old, before });
+                Some(Event::Asked)
+            }
+        }
+    }
+
+    /// Before a checkpoint is triggered: a swap that waits begins with it, and it ends the probation of one that has begun.
+    /// Says whether operators change versions at its barrier.
+    fn begin_swap(&mut self, checkpoint: u64) -> Result<bool, JobError> {
+        let Some(swap) = &mut self.state.swap else { return Ok(false) };
+        let operators = &swap.changeover.operators;
+        let now = seen(&self.counters, operators);
+        if swap.from.is_none() {
+            failpoint::at("swap.begin").map_err(|e| JobError::Checkpoint(e.to_string()))?;
+            let baseline = |at: &usize| self.state.baseline.get(at).copied().unwrap_or_default();
+            swap.old = now.iter().zip(operators).map(|(now, at)| now.since(baseline(at))).collect();
+            swap.before = now;
+            swap.from = Some(checkpoint);
+            swap.changeover.progress.send_replace(Swapping::Changing(checkpoint));
+            self.swaps.begin(checkpoint, &mut swap.changeover);
+            return Ok(true);
+        }
+        for (((old, before), now), &at) in swap.old.iter().zip(&swap.before).zip(now).zip(operators) {
+            if let Err(why) = judge(*old, now.since(*before), swap.changeover.limits) {
+                let id = &swap.changeover.plan.operators[at].id;
+                return Err(JobError::Probation(format!(
+                    "the new version of `{id}` has failed its probation: {why}"
+                )));
+            }
+        }
+        // What this checkpoint holds, the new versions have made.
+        self.keeper.swapped(&swap.changeover.plan, &swap.changeover.versions);
+        Ok(false)
+    }
+
+    /// The output of a checkpoint is published.
+    fn committed(&mut self, checkpoint: u64, begun: Instant) {
+        self.state.pending.values_mut().for_each(|parts| parts.committed(checkpoint));
+        for (name, answer) in std::mem::take(&mut self.state.open_savepoints) {
+            // Whoever wanted it may have gone.
+            let _ = answer.send(self.keeper.keep_as(checkpoint, &name).map(|()| checkpoint));
+        }
+        let Some(swap) = &mut self.state.swap else { return };
+        match swap.from {
+            Some(from) if from < checkpoint => {
+                let (progress, before) = (swap.changeover.progress.clone(), std::mem::take(&mut swap.before));
+                self.state.baseline.extend(swap.changeover.operators.iter().copied().zip(before));
+                self.state.swap = None;
+                progress.send_replace(Swapping::Passed(checkpoint));
+            }
+            Some(_) => {
+                // Without it there is no way back to the old versions' own state, later; now there is.
+                if let Err(error) = self.keeper.keep_as(checkpoint, &swap.changeover.keep) {
+                    tracing::warn!("the state before the swap can't be kept: {error}");
+                }
+                swap.changeover.progress.send_replace(Swapping::Probation(checkpoint));
+                let until = begun.elapsed() + swap.changeover.probation;
+                self.protocol.hold(u64::try_from(until.as_millis()).unwrap_or(u64::MAX));
+            }
+            None => {}
         }
     }
 
@@ -212,6 +323,7 @@ impl Coordination {
 enum Ended {
     Finished,
     GaveUp(String),
+    Failed(JobError),
 }
 
 fn number(participant: usize) -> u32 {

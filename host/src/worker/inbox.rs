@@ -126,11 +126,11 @@ impl Inbox {
         (self.channels.iter().any(|c| c.queue.is_some()), aligned)
     }
 
-    /// When patience ends, if a barrier waits for others. Behind the last one comes nothing that could still be committed:
-    /// so it waits in any case.
+    /// When patience ends, if a barrier waits for others. Behind the last one comes nothing that could still be committed,
+    /// and behind that of a swap rows are for another version: so these wait in any case.
     pub(super) fn patience_ends(&self) -> Option<Instant> {
         let (barrier, since) = self.waiting.filter(|_| !self.is_patient)?;
-        since.checked_add(self.patience?).filter(|_| !barrier.last)
+        since.checked_add(self.patience?).filter(|_| !barrier.last && !barrier.swap)
     }
 
     /// The barrier that has waited for long enough: the snapshot for it has to be taken now, and what
@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn barrier(checkpoint: u64) -> Signal {
-        Signal::Barrier(Barrier { checkpoint, last: false })
+        Signal::Barrier(Barrier { checkpoint, last: false, swap: false })
     }
 
     fn inbox(patience: Option<Duration>) -> (Vec<mpsc::Sender<Signal>>, Inbox) {
@@ -254,7 +254,7 @@ mod tests {
         senders[0].try_send(barrier(4)).unwrap();
         senders[0].try_send(rows(9)).unwrap();
         assert_eq!(take(&mut inbox).await, (0, "B4".to_owned()));
-        assert_eq!(inbox.overtake(), Some(Barrier { checkpoint: 4, last: false }));
+        assert_eq!(inbox.overtake(), Some(Barrier { checkpoint: 4, last: false, swap: false }));
         let ahead = inbox.read_ahead();
         assert_eq!((sizes(&ahead), ahead.aligned), (vec![(1, 1), (1, 2)], Aligned::Recorded(4)));
         senders[1].try_send(rows(3)).unwrap();
@@ -291,7 +291,7 @@ mod tests {
     async fn patience_is_for_ever_unless_it_ends_and_for_the_last_barrier() {
         for (patience, last) in [(None, false), (Some(Duration::ZERO), true), (Some(Duration::MAX), false)] {
             let (senders, mut inbox) = inbox(patience);
-            senders[0].try_send(Signal::Barrier(Barrier { checkpoint: 1, last })).unwrap();
+            senders[0].try_send(Signal::Barrier(Barrier { checkpoint: 1, last, swap: false })).unwrap();
             take(&mut inbox).await;
             assert_eq!(inbox.overtake(), None, "{patience:?}");
         }

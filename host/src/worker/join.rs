@@ -120,6 +120,24 @@ impl JoinNode {
         })
     }
 
+    /// Its place in its task, and where its state is kept.
+    pub(super) fn into_parts(self) -> ([Operator; 2], Place) {
+        (self.sides, self.place)
+    }
+
+    pub(super) fn number(&self) -> usize {
+        self.sides[0].number()
+    }
+
+    /// Goes on with a guest of another version that keeps state in the same way.
+    pub(super) fn exchange(&mut self, guest: plugin::Join, (plan, join): (&OperatorPlan, &JoinPlan)) {
+        self.guest = guest;
+        let [left, right] = &mut self.sides;
+        left.become_version(plan, &plan.first_input());
+        right.become_version(plan, &join.right);
+        self.emits = plan.emits.iter().map(|(_, origin)| *origin).collect();
+    }
+
     /// Takes in a batch of a side, and hands on the pairs that come of it.
     pub(super) async fn process(
         &mut self,
@@ -208,7 +226,8 @@ impl JoinNode {
         };
         let (left, right) = (columns(Side::Left), columns(Side::Right));
         let [left_absent, right_absent] = pairs.absent.each_ref().map(Option::as_ref);
-        let emission = self.guest.process(&left, &right, pairs.rows(), left_absent, right_absent).await;
+        let call = self.guest.process(&left, &right, pairs.rows(), left_absent, right_absent);
+        let emission = self.sides[0].timed(call).await;
         let operator = &self.sides[0];
         let emission = emission.map_err(|f| operator.failed(f, None))?;
         if !emission.rejected.is_empty() {
@@ -225,6 +244,7 @@ impl JoinNode {
         }
         operator.counters().rows_out.add(emission.rows as u64);
         let keys = read_keys((0..pairs.rows()).map(|pair| pairs.keys.key(pair)), &self.key_types);
+        operator.file_keyed(self.guest.difference(), &keys, &self.keys[0]);
         let passing = self.emits.iter().filter_map(|origin| match origin {
             Origin::Input(at) => Some(&pairs.sides[0][*at]),
             _ => None,

@@ -4,22 +4,24 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use tidemill_checkpoint::{
-    Counters as ManifestCounters, Counts, FORMAT, FORMAT_IN_FLIGHT, InFlight, Kind, Manifest, Operator,
-    Partition, Sink, Source, State as StateFiles, StateSchema, Store, WatermarkRange, failpoint,
+    Counters as ManifestCounters, Counts, Digest, FORMAT, FORMAT_IN_FLIGHT, InFlight, Kind, Manifest,
+    Operator, Partition, SavepointName, Sink, Source, State as StateFiles, StateSchema, Store,
+    WatermarkRange, failpoint,
 };
 use tidemill_flow::key::KEY_GROUPS;
+use tidemill_flow::schema::Schema;
 
 use super::JobError;
 use super::clock::wall_ms;
-use super::restored::{KEY_HASH, Restored, key_fields, manifest_field, position, windows};
+use super::restored::{KEY_HASH, Restored, Versions, key_fields, manifest_field, position, windows};
 use super::snapshot::TaskPart;
 use super::state::{State, StateFile};
 use crate::log::PartitionState;
-use crate::pipeline::plan::{Plan, StateBackend};
+use crate::pipeline::plan::{OperatorPlan, Plan, StateBackend};
 use crate::sink::{self, Destination, Offsets, Part, Repeatable};
 use crate::telemetry::{Counter, Counters};
 
@@ -77,6 +79,7 @@ impl Collected {
 }
 
 /// What the keeper needs to know of the pipeline, beside what comes with each checkpoint.
+#[derive(Clone)]
 pub(super) struct Facts {
     /// Their ids, and the partitions that earlier runs have read.
     sources: Vec<(String, Vec<Partition>)>,
@@ -85,12 +88,16 @@ pub(super) struct Facts {
     /// By the number in the plan: the fields of what may be in flight.
     inputs: Vec<Vec<tidemill_checkpoint::Field>>,
     operator_ids: Vec<String>,
+    /// By operator id.
+    components: BTreeMap<String, Digest>,
+    generation: u64,
     sinks: Vec<String>,
     writers: Vec<WriterFacts>,
     backend: &'static str,
 }
 
 /// What the keeper needs to know of a writer.
+#[derive(Clone)]
 pub(super) struct WriterFacts {
     /// Its id in the manifest.
     id: String,
@@ -111,43 +118,40 @@ impl WriterFacts {
     }
 }
 
+/// What manifests say of an operator's state, but for the watermarks and what is in flight.
+pub(super) fn filed(operator: &OperatorPlan, number: u16, tasks: usize, state: Vec<StateSchema>) -> Operator {
+    let collections = (0..).zip(&operator.plugin.description().collections);
+    let collections = collections.map(|(number, c)| tidemill_checkpoint::Collection {
+        number,
+        name: c.name.clone(),
+        entry: c.entry.name().to_owned(),
+        value: c.value.name().to_owned(),
+        expires_by: super::restored::expires_by(operator, &c.name),
+    });
+    Operator {
+        id: operator.id.clone(),
+        number,
+        component: digest(operator),
+        world: operator.plugin.world().name().to_owned(),
+        key: key_fields(operator),
+        windows: windows(operator),
+        parallelism: u32::try_from(tasks).expect("few tasks"),
+        state,
+        collections: collections.collect(),
+        watermarks: Vec::new(),
+        in_flight: None,
+    }
+}
+
 impl Facts {
     pub(super) fn new(plan: &Plan, restored: &Restored, writers: Vec<WriterFacts>) -> Self {
         let mut operators = Vec::new();
         for (at, operator) in plan.operators.iter().enumerate().filter(|(_, o)| super::restored::has_state(o))
         {
             let versions = restored.versions(&operator.id);
-            let schemas = versions.older.iter().chain([&versions.current]);
-            let state = schemas.map(|(version, schema)| StateSchema {
-                version: *version,
-                fields: schema.fields().iter().map(manifest_field).collect(),
-            });
             let stages = plan.stages.iter().filter(|s| s.nodes.iter().any(|n| n.operator == at));
-            let description = operator.plugin.description();
-            let collections =
-                (0..).zip(&description.collections).map(|(number, c)| tidemill_checkpoint::Collection {
-                    number,
-                    name: c.name.clone(),
-                    entry: c.entry.name().to_owned(),
-                    value: c.value.name().to_owned(),
-                    expires_by: super::restored::expires_by(operator, &c.name),
-                });
-            operators.push((
-                at,
-                Operator {
-                    id: operator.id.clone(),
-                    number: restored.number(&operator.id),
-                    component: operator.plugin.digest().parse().expect("a digest is 64 hex digits"),
-                    world: operator.plugin.world().name().to_owned(),
-                    key: key_fields(operator),
-                    windows: windows(operator),
-                    parallelism: u32::try_from(stages.map(|s| s.tasks).sum::<usize>()).expect("few tasks"),
-                    state: state.collect(),
-                    collections: collections.collect(),
-                    watermarks: Vec::new(),
-                    in_flight: None,
-                },
-            ));
+            let tasks = stages.map(|s| s.tasks).sum();
+            operators.push((at, filed(operator, restored.number(&operator.id), tasks, schemas(versions))));
         }
         Self {
             sources: (0..)
@@ -161,6 +165,8 @@ impl Facts {
                 .map(|o| o.input.fields().iter().map(manifest_field).collect())
                 .collect(),
             operator_ids: plan.operators.iter().map(|o| o.id.clone()).collect(),
+            components: components(plan),
+            generation: plan.generation,
             sinks: plan.sinks.iter().map(|s| s.id.clone()).collect(),
             writers,
             backend: match plan.state.backend {
@@ -168,6 +174,18 @@ impl Facts {
                 StateBackend::Memory => "memory",
             },
         }
+    }
+
+    /// The same for a plan with other versions of operators, whose state is in these schemas.
+    fn swapped(&self, plan: &Plan, versions: &BTreeMap<usize, Versions>) -> Self {
+        let generation = plan.generation;
+        let mut facts = Self { components: components(plan), generation, ..self.clone() };
+        for (at, entry) in &mut facts.operators {
+            let Some(versions) = versions.get(at) else { continue };
+            let operator = &plan.operators[*at];
+            *entry = filed(operator, entry.number, entry.parallelism as usize, schemas(versions));
+        }
+        facts
     }
 
     /// The manifest of what has come together.
@@ -182,7 +200,17 @@ impl Facts {
         counters: &Counters,
         run: u64,
     ) -> Result<Manifest, String> {
-        let Facts { sources, operators, inputs, operator_ids, sinks, writers, backend } = self;
+        let Facts {
+            sources,
+            operators,
+            inputs,
+            operator_ids,
+            components,
+            generation,
+            sinks,
+            writers,
+            backend,
+        } = self;
         let mut partitions = collected.partitions;
         let source = |(at, (id, gone)): (usize, &(String, Vec<Partition>))| {
             let read = partitions.remove(&at).unwrap_or_default();
@@ -229,6 +257,8 @@ impl Facts {
             key_groups: KEY_GROUPS,
             sources: sources_read,
             operators: operators.iter().map(operator).collect(),
+            generation: *generation,
+            components: components.clone(),
             state: StateFiles { backend: (*backend).to_owned(), files },
             sinks: staged,
             counters: ManifestCounters {
@@ -247,6 +277,24 @@ impl Facts {
             warnings: Vec::new(),
         })
     }
+}
+
+fn digest(operator: &OperatorPlan) -> Digest {
+    operator.plugin.digest().parse().expect("a digest is 64 hex digits")
+}
+
+/// The components of all operators, as manifests have them.
+pub(crate) fn components(plan: &Plan) -> BTreeMap<String, Digest> {
+    plan.operators.iter().map(|o| (o.id.clone(), digest(o))).collect()
+}
+
+fn schemas(versions: &Versions) -> Vec<StateSchema> {
+    let schemas = versions.older.iter().chain([&versions.current]);
+    let schema = |(version, schema): &(u8, Schema)| StateSchema {
+        version: *version,
+        fields: schema.fields().iter().map(manifest_field).collect(),
+    };
+    schemas.map(schema).collect()
 }
 
 /// Why a checkpoint wasn't kept, or its output not shown.
@@ -286,7 +334,8 @@ pub(super) struct Keeper {
     pub(super) pipeline: String,
     pub(super) store: Mutex<Store>,
     pub(super) state: State,
-    pub(super) facts: Facts,
+    /// Those of the next checkpoint that is persisted. Held for moments; a swap exchanges them.
+    pub(super) facts: RwLock<Arc<Facts>>,
     /// The folder for what is being frozen.
     pub(super) working: PathBuf,
     pub(super) retain: NonZeroUsize,
@@ -297,7 +346,24 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Whether a writer's rows appear with checkpoints.
     pub(super) fn has_parts(&self, writer: usize) -> bool {
-        self.facts.writers[writer].has_parts
+        self.facts().writers[writer].has_parts
+    }
+
+    pub(super) fn facts(&self) -> Arc<Facts> {
+        self.facts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Checkpoints that are persisted from now on are of a plan with other versions of operators, whose state is in these
+    /// schemas.
+    pub(super) fn swapped(&self, plan: &Plan, versions: &BTreeMap<usize, Versions>) {
+        let facts = Arc::new(self.facts().swapped(plan, versions));
+        *self.facts.write().unwrap_or_else(PoisonError::into_inner) = facts;
+    }
+
+    /// Keeps a checkpoint as a savepoint.
+    pub(super) fn keep_as(&self, checkpoint: u64, name: &SavepointName) -> Result<(), String> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.keep(checkpoint, name).map_err(|e| e.to_string())
     }
 
     /// Takes the files of a checkpoint, after which `taken` is called, stores them, and at last the manifest. `counters`
@@ -342,7 +408,7 @@ impl Keeper {
         }
         failpoint::at("persist.files")?;
         let manifest = self
-            .facts
+            .facts()
             .manifest(&self.pipeline, collected, files, counters, store.run())
             .map_err(KeepError::Failed)?;
         store.write_manifest(&manifest)?;

@@ -9,23 +9,29 @@ mod aggregate;
 mod assembly;
 mod behind;
 mod clock;
+mod compared;
 mod coordinator;
 mod drift;
+mod fits;
 mod in_flight;
 mod inbox;
 mod job;
 mod join;
 mod keeper;
+mod migration;
 mod operator;
 mod outlets;
 mod process;
+mod rate;
 mod recovery;
+mod restarts;
 mod restored;
 mod snapshot;
 mod source;
 mod state;
 mod stepwise;
 mod stretches;
+mod swap;
 mod task;
 mod transform;
 mod view;
@@ -42,9 +48,14 @@ use crate::plugin::Failure;
 use crate::sink::{Closed, WriteError};
 
 pub use clock::ProcessingTime;
-pub use job::{Ended, Job, Stop};
+pub use fits::{Carried, carried, differences, fits, positions_fit, state_of};
+pub use job::{Control, Ended, Job, Stop};
+pub(crate) use keeper::components;
 pub use recovery::Checkpointing;
+pub use restarts::Restarts;
+pub(crate) use restored::{KEY_HASH, position, read_position};
 pub use stepwise::{Output, Saved, Stepwise};
+pub use swap::{Swap, Swapping};
 pub use view::View;
 
 /// What a task receives from another.
@@ -84,6 +95,8 @@ struct Barrier {
     checkpoint: u64,
     /// Nothing comes after it.
     last: bool,
+    /// Behind it operators may be of another version: so none may overtake rows before it.
+    swap: bool,
 }
 
 /// Why a pipeline failed.
@@ -112,6 +125,8 @@ pub enum JobError {
     Superseded(String),
     /// So many checkpoints have failed that it gives up.
     Checkpoint(String),
+    /// A version that was swapped in hasn't passed its probation.
+    Probation(String),
     /// Another part failed first; its error says why.
     Disconnected,
 }
@@ -129,9 +144,10 @@ impl fmt::Display for JobError {
                 write!(f, ": {failure}")
             }
             Self::State(error) => write!(f, "{error}"),
-            Self::Recovery(message) | Self::Superseded(message) | Self::Checkpoint(message) => {
-                f.write_str(message)
-            }
+            Self::Recovery(message)
+            | Self::Superseded(message)
+            | Self::Checkpoint(message)
+            | Self::Probation(message) => f.write_str(message),
             Self::Disconnected => f.write_str("a part of the pipeline stopped before it was done"),
         }
     }

@@ -116,6 +116,22 @@ impl ProcessNode {
         })
     }
 
+    /// Its place in its task, and where its state is kept.
+    pub(super) fn into_parts(self) -> (Operator, Place) {
+        (self.operator, self.place)
+    }
+
+    pub(super) fn number(&self) -> usize {
+        self.operator.number()
+    }
+
+    /// Goes on with a guest of another version that keeps state in the same way.
+    pub(super) fn exchange(&mut self, guest: plugin::Process, plan: &OperatorPlan) {
+        self.guest = guest;
+        self.operator.become_version(plan, &plan.first_input());
+        self.emits = plan.emits.iter().map(|(_, origin)| *origin).collect();
+    }
+
     /// Holds other key groups from now on, as they stand in the storage, where all of the present ones must stand by now.
     pub(super) fn reopen(&mut self, groups: Range<u32>, watermark: i64) -> Result<(), JobError> {
         self.keyed = Some(restored(&self.layout, &self.place, groups.clone(), watermark, &self.clock)?);
@@ -261,8 +277,8 @@ impl ProcessNode {
         let state = self.keyed.take().expect("lent during calls only");
         let reach = Reach { state, numbered, storage: self.place.storage.clone() };
         let (reach, processed) = match input {
-            Input::Rows(_) => self.guest.process(&keyed, reach).await,
-            Input::Timers(_) => self.guest.on_timer(&keyed, reach).await,
+            Input::Rows(_) => self.operator.timed(self.guest.process(&keyed, reach)).await,
+            Input::Timers(_) => self.operator.timed(self.guest.on_timer(&keyed, reach)).await,
         };
         let Reach { mut state, numbered, .. } = reach;
         let batch = match input {
@@ -270,6 +286,7 @@ impl ProcessNode {
             Input::Timers(_) => None,
         };
         let Processed { emission, values, timers } = processed.map_err(|f| self.operator.failed(f, batch))?;
+        self.file(batch, &numbered);
         state.store(&numbered, values);
         // At the end of the input every time has come: one that sets the next each time would never end.
         let at_end = matches!(input, Input::Timers(_)) && state.watermark() == WATERMARK_MAX;
@@ -279,6 +296,19 @@ impl ProcessNode {
         }
         self.keyed = Some(state);
         self.emit(&input, &numbered, emission, out).await
+    }
+
+    /// Files what a fresh instance answered otherwise to the call for these rows, or for timers, if it did.
+    fn file(&mut self, batch: Option<&Batch>, numbered: &Numbered) {
+        let Some(difference) = self.guest.difference() else { return };
+        match batch {
+            Some(batch) => self.operator.file(Some(difference), batch, &numbered.key_of),
+            None => {
+                let count = numbered.keys.hashes().len();
+                let keys = read_keys((0..count).map(|key| numbered.keys.key(key)), &self.key_types);
+                self.operator.file_keyed(Some(difference), &keys, &self.key);
+            }
+        }
     }
 
     async fn emit(

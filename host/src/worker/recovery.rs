@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use tidemill_checkpoint::{
@@ -185,12 +185,13 @@ impl Checkpointing {
             Some(manifest) => open_state(&plan.state, manifest, &working, &folder)?,
             None => State::open(&plan.state, &working, &[]).map_err(failed)?,
         };
+        restored.drop_state(&*state.storage()).map_err(failed)?;
         let writers = named.iter().map(|(id, destination)| WriterFacts::new(id, destination)).collect();
         let keeper = Keeper {
             pipeline: plan.name.clone(),
             store: Mutex::new(store),
             state: state.clone(),
-            facts: Facts::new(plan, &restored, writers),
+            facts: RwLock::new(Arc::new(Facts::new(plan, &restored, writers))),
             working,
             retain: NonZeroUsize::new(checkpoints.retain).expect("the file's reader refuses none"),
             committed: Counter::default(),

@@ -8,19 +8,20 @@ use tidemill_flow::in_flight::InFlight;
 use tidemill_flow::key::KEY_GROUPS;
 use tidemill_flow::rows::compatible;
 use tidemill_flow::schema::{Field, FieldType, Schema};
-use tidemill_flow::storage::Addresses;
+use tidemill_flow::storage::{Addresses, Storage, StorageError, Write, Writes};
 use tidemill_flow::watermark::WATERMARK_MIN;
 use tidemill_flow::windowing::Layout;
 
 use tidemill_jetstream::Position as StreamPosition;
 
+use super::migration;
 use crate::log::{FilePosition, LogPosition, PartitionState, ReadPosition};
 use crate::pipeline::plan::{Clock, OperatorKind, OperatorPlan, Plan};
 use crate::plugin::World;
 use crate::telemetry::{Counter, Counters};
 
 /// How keys are hashed: another hash would look for state where it isn't.
-pub(super) const KEY_HASH: &str = "xxh3-64, seed 0";
+pub(crate) const KEY_HASH: &str = "xxh3-64, seed 0";
 
 /// The state of an operator in the schemas of the versions that wrote it.
 #[derive(Clone, Debug)]
@@ -29,6 +30,15 @@ pub(super) struct Versions {
     pub(super) current: (u8, Schema),
     /// Those in which rows may be found.
     pub(super) older: Vec<(u8, Schema)>,
+    /// Those that are found no more when the operator's migration is through with them.
+    pub(super) migrated: Vec<(u8, Schema)>,
+}
+
+impl Versions {
+    /// Those of an operator that begins without state.
+    pub(super) fn first(current: Schema) -> Self {
+        Self { current: (0, current), older: Vec::new(), migrated: Vec::new() }
+    }
 }
 
 /// What a run goes on from; nothing, if it begins.
@@ -36,6 +46,8 @@ pub(super) struct Versions {
 pub(super) struct Restored {
     pub(super) manifest: Option<Manifest>,
     operators: BTreeMap<String, Known>,
+    /// The numbers under which state is filed that nobody goes on from.
+    dropped: Vec<u16>,
 }
 
 /// What is known of an operator.
@@ -46,16 +58,20 @@ struct Known {
 }
 
 impl Restored {
-    /// Reads a manifest for a plan.
+    /// Reads a manifest for a plan. What it has of operators whose state is dropped is as if it weren't there.
     ///
     /// # Errors
     /// When the checkpoint can't be gone on from with this plan: what differs, and what to do.
-    pub(super) fn new(plan: &Plan, manifest: Option<Manifest>) -> Result<Self, String> {
-        if let Some(manifest) = &manifest {
-            check(plan, manifest)?;
-        }
+    pub(super) fn new(plan: &Plan, mut manifest: Option<Manifest>) -> Result<Self, String> {
         let in_manifest = manifest.iter().flat_map(|m| &m.operators);
+        // Counted before any is dropped: one that begins anew doesn't begin where its old rows are.
         let mut next = in_manifest.map(|o| o.number + 1).max().unwrap_or(0);
+        let mut dropped = Vec::new();
+        if let Some(manifest) = &mut manifest {
+            check(plan, manifest)?;
+            dropped = dropped_operators(plan, manifest)?;
+            manifest.operators.retain(|o| !dropped.contains(&o.number));
+        }
         let mut operators = BTreeMap::new();
         for operator in plan.operators.iter().filter(|o| has_state(o)) {
             let before = manifest.iter().flat_map(|m| &m.operators).find(|o| o.id == operator.id);
@@ -67,16 +83,24 @@ impl Restored {
                 None => {
                     let number = next;
                     next += 1;
-                    Known { number, versions: Versions { current: (0, current), older: Vec::new() } }
+                    Known { number, versions: Versions::first(current) }
                 }
             };
             operators.insert(operator.id.clone(), known);
         }
-        let restored = Self { manifest, operators };
-        for operator in plan.operators.iter().filter(|o| has_state(o)) {
-            restored.in_flight(operator, Addresses { operator: restored.number(&operator.id) })?;
-        }
-        Ok(restored)
+        Ok(Self { manifest, operators, dropped })
+    }
+
+    /// Removes the state that is dropped: its numbers will be given to others.
+    ///
+    /// # Errors
+    /// When the storage can't be written.
+    pub(super) fn drop_state(&self, storage: &dyn Storage) -> Result<(), StorageError> {
+        let range = |&operator: &u16| {
+            let (from, end) = Addresses { operator }.all();
+            Write::DeleteRange(from, end)
+        };
+        storage.write(Writes { list: self.dropped.iter().map(range).collect() })
     }
 
     /// Whether there is nothing left to do.
@@ -120,6 +144,12 @@ impl Restored {
         &self.operators[operator].versions
     }
 
+    /// The schemas of the state of all operators that have some, by their numbers.
+    pub(super) fn all_versions(&self, plan: &Plan) -> BTreeMap<usize, Versions> {
+        let with_state = plan.operators.iter().enumerate().filter(|(_, o)| has_state(o));
+        with_state.map(|(at, o)| (at, self.versions(&o.id).clone())).collect()
+    }
+
     /// How far time had come for these key groups of an operator, at least; none if it wasn't in the checkpoint.
     pub(super) fn watermark(&self, operator: &str, groups: &Range<u32>) -> Option<i64> {
         let operator = self.manifest.as_ref()?.operators.iter().find(|o| o.id == operator)?;
@@ -145,16 +175,8 @@ impl Restored {
         addresses: Addresses,
     ) -> Result<Option<InFlight>, String> {
         let mut operators = self.manifest.iter().flat_map(|m| &m.operators);
-        let Some(before) = operators.find(|o| o.id == operator.id) else { return Ok(None) };
-        let Some(in_flight) = &before.in_flight else { return Ok(None) };
-        let written = schema_of(&in_flight.fields)?;
-        InFlight::reading(addresses, &operator.input, &written).map(Some).map_err(|why| {
-            format!(
-                "{} rows are in flight to `{}`, which this version of the pipeline doesn't read as the one before: {why}; \
-                 run that one again and stop it, which leaves nothing in flight, or go on from a checkpoint without",
-                in_flight.rows, operator.id
-            )
-        })
+        let before = operators.find(|o| o.id == operator.id);
+        before.map_or(Ok(None), |before| in_flight(operator, before, addresses))
     }
 
     /// Goes on counting where the checkpoint had come.
@@ -217,7 +239,7 @@ pub(super) fn manifest_field(field: &Field) -> ManifestField {
 }
 
 /// Where a partition goes on, as a manifest has it.
-pub(super) fn position(position: &ReadPosition) -> Position {
+pub(crate) fn position(position: &ReadPosition) -> Position {
     match position {
         ReadPosition::File(FilePosition { byte, line, within_overlong, tail_bytes, tail_hash }) => {
             Position::File {
@@ -243,7 +265,7 @@ pub(super) fn position(position: &ReadPosition) -> Position {
 }
 
 /// None: a hash isn't one, which the manifest's reader has refused.
-fn read_position(position: &Position) -> Option<ReadPosition> {
+pub(crate) fn read_position(position: &Position) -> Option<ReadPosition> {
     match position {
         Position::File { byte, line, within_overlong, tail_bytes, tail_hash } => {
             Some(ReadPosition::File(FilePosition {
@@ -268,10 +290,11 @@ fn read_position(position: &Position) -> Option<ReadPosition> {
     }
 }
 
-/// Whether a checkpoint can be gone on from with this plan at all.
-fn check(plan: &Plan, manifest: &Manifest) -> Result<(), String> {
-    let refuse =
-        |why: String| Err(format!("{why}; put back what was, or begin anew with another `checkpoints.path`"));
+const BEGIN_ANEW: &str = "put back what was, or begin anew with another `checkpoints.path`";
+
+/// Whether a checkpoint can be gone on from with this plan at all, whatever its operators' state is.
+pub(super) fn check(plan: &Plan, manifest: &Manifest) -> Result<(), String> {
+    let refuse = |why: String| Err(format!("{why}; {BEGIN_ANEW}"));
     if (manifest.key_hash.as_str(), manifest.key_groups) != (KEY_HASH, KEY_GROUPS) {
         return refuse(format!(
             "its state is filed by {} in {} key groups, and this version files by {KEY_HASH} in {KEY_GROUPS}",
@@ -294,31 +317,93 @@ fn check(plan: &Plan, manifest: &Manifest) -> Result<(), String> {
             ));
         }
     }
-    for before in &manifest.operators {
-        let Some(operator) = plan.operators.iter().find(|o| o.id == before.id) else {
-            return refuse(format!(
-                "it has state of the operator `{}`, which the pipeline no longer has",
-                before.id
-            ));
-        };
-        check_collections(operator, before)?;
-        let now = (operator.plugin.world().name().to_owned(), key_fields(operator), windows(operator));
-        let was = (before.world.clone(), before.key.clone(), before.windows.clone());
-        if now != was {
-            let told = |(world, key, windows): &(String, Vec<ManifestField>, Option<String>)| {
-                let key: Vec<String> = key.iter().map(|f| format!("{} ({})", f.name, f.r#type)).collect();
-                let windows = windows.as_ref().map_or(String::new(), |w| format!(", windows {w}"));
-                format!("{world} by [{}]{windows}", key.join(", "))
-            };
-            return refuse(format!(
-                "the state of `{}` was kept for {}, and the pipeline now says {}",
-                before.id,
-                told(&was),
-                told(&now)
-            ));
-        }
-    }
     Ok(())
+}
+
+/// The numbers under which state is filed that is dropped.
+///
+/// # Errors
+/// When there is state that can't be gone on from, and that nobody has allowed to drop.
+fn dropped_operators(plan: &Plan, manifest: &Manifest) -> Result<Vec<u16>, String> {
+    let mut dropped = Vec::new();
+    for before in &manifest.operators {
+        let Err(why) = reads(plan.operators.iter().find(|o| o.id == before.id), before) else { continue };
+        let rows = before.in_flight.as_ref().map_or(0, |in_flight| in_flight.rows);
+        match (plan.drop_state.contains(&before.id), rows) {
+            (true, 0) => {}
+            (false, 0) => return Err(or_drop(&why, &before.id)),
+            (false, _) => return Err(why),
+            (true, rows) => {
+                return Err(format!(
+                    "{rows} rows are in flight to `{}`, of the version before, and would be lost with its state; {RUN_IT_AGAIN}",
+                    before.id
+                ));
+            }
+        }
+        dropped.push(before.number);
+    }
+    Ok(dropped)
+}
+
+const RUN_IT_AGAIN: &str = "run that one again and stop it, which leaves nothing in flight, or go on from a \
+                            checkpoint without";
+
+/// A message with the way out that a person has who doesn't need the state. A table stands at the end of some.
+pub(super) fn or_drop(why: &str, operator: &str) -> String {
+    let separator = if why.contains('\n') { "\n" } else { "; " };
+    format!(
+        "{why}{separator}to go on without the state of `{operator}`: `tidemill apply --drop-state {operator}`"
+    )
+}
+
+/// Whether an operator can go on from state that is filed under its id.
+pub(super) fn reads(
+    operator: Option<&OperatorPlan>,
+    before: &tidemill_checkpoint::Operator,
+) -> Result<(), String> {
+    let refuse = |why: String| Err(format!("{why}; {BEGIN_ANEW}"));
+    let Some(operator) = operator else {
+        return refuse(format!(
+            "it has state of the operator `{}`, which the pipeline no longer has",
+            before.id
+        ));
+    };
+    check_collections(operator, before)?;
+    let now = (operator.plugin.world().name().to_owned(), key_fields(operator), windows(operator));
+    let was = (before.world.clone(), before.key.clone(), before.windows.clone());
+    if now != was {
+        let told = |(world, key, windows): &(String, Vec<ManifestField>, Option<String>)| {
+            let key: Vec<String> = key.iter().map(|f| format!("{} ({})", f.name, f.r#type)).collect();
+            let windows = windows.as_ref().map_or(String::new(), |w| format!(", windows {w}"));
+            format!("{world} by [{}]{windows}", key.join(", "))
+        };
+        return refuse(format!(
+            "the state of `{}` was kept for {}, and the pipeline now says {}",
+            before.id,
+            told(&was),
+            told(&now)
+        ));
+    }
+    versions(operator, state_schema(operator), &before.state)?;
+    in_flight(operator, before, Addresses { operator: before.number })?;
+    Ok(())
+}
+
+/// What reads the rows that were in flight to an operator; none if its tasks had waited for all barriers.
+fn in_flight(
+    operator: &OperatorPlan,
+    before: &tidemill_checkpoint::Operator,
+    addresses: Addresses,
+) -> Result<Option<InFlight>, String> {
+    let Some(in_flight) = &before.in_flight else { return Ok(None) };
+    let written = schema_of(&in_flight.fields)?;
+    InFlight::reading(addresses, &operator.input, &written).map(Some).map_err(|why| {
+        format!(
+            "{} rows are in flight to `{}`, which this version of the pipeline doesn't read as the one before: {why}; \
+             {RUN_IT_AGAIN}",
+            in_flight.rows, operator.id
+        )
+    })
 }
 
 fn partition_ids(plan: &Plan, source: usize) -> Vec<String> {
@@ -370,7 +455,17 @@ pub(super) fn windows(operator: &OperatorPlan) -> Option<String> {
     }
 }
 
-/// The versions of an operator's state, when rows of these may be found.
+/// The versions of the state of another version of an operator that goes on from this one's.
+///
+/// # Errors
+/// When it can't.
+pub(super) fn versions_after(operator: &OperatorPlan, before: &Versions) -> Result<Versions, String> {
+    let known = before.older.iter().chain([&before.current]).cloned().collect();
+    versions_of(operator, state_schema(operator), known)
+}
+
+/// The versions of an operator's state, when rows of these may be found: those that its component migrates, and those
+/// that it reads field by field.
 fn versions(operator: &OperatorPlan, current: Schema, before: &[StateSchema]) -> Result<Versions, String> {
     let mut known = Vec::new();
     for schema in before {
@@ -379,19 +474,41 @@ fn versions(operator: &OperatorPlan, current: Schema, before: &[StateSchema]) ->
             schema_of(&schema.fields).map_err(|e| format!("state of `{}`: {e}", operator.id))?,
         ));
     }
-    if let Some(at) = known.iter().position(|(_, schema)| *schema == current) {
-        let current = known.remove(at);
-        return Ok(Versions { current, older: known });
-    }
-    for (_, schema) in &known {
+    versions_of(operator, current, known)
+}
+
+fn versions_of(
+    operator: &OperatorPlan,
+    current: Schema,
+    mut known: Vec<(u8, Schema)>,
+) -> Result<Versions, String> {
+    let version = known.iter().map(|(v, _)| *v).max().map_or(Some(0), |v| v.checked_add(1));
+    let written = known.iter().position(|(_, schema)| *schema == current).map(|at| known.remove(at));
+    // What the operator says that it migrates it knows better than field by field.
+    let (migrated, older): (Vec<_>, Vec<_>) =
+        known.into_iter().partition(|(_, schema)| migration::which(operator, schema).is_some());
+    // A version that comes back reads rows that the one after it has written.
+    for (_, schema) in &older {
         compatible(schema, &current, operator.plugin.world() == World::Aggregate).map_err(|e| {
-            format!("the new component of `{}` can't go on from the state of the old one: {e}", operator.id)
+            format!(
+                "the new component of `{}` can't go on from the state of the old one: {e}{}",
+                operator.id,
+                migrates(operator)
+            )
         })?;
     }
-    let version = known.iter().map(|(v, _)| *v).max().map_or(Some(0), |v| v.checked_add(1));
+    if let Some(current) = written {
+        return Ok(Versions { current, older, migrated });
+    }
     let version =
         version.ok_or_else(|| format!("the state of `{}` has had 256 schemas already", operator.id))?;
-    Ok(Versions { current: (version, current), older: known })
+    Ok(Versions { current: (version, current), older, migrated })
+}
+
+/// What an operator migrates instead, for people.
+fn migrates(operator: &OperatorPlan) -> String {
+    let from: Vec<String> = operator.plugin.migrations().iter().map(ToString::to_string).collect();
+    if from.is_empty() { String::new() } else { format!("\nit has migrations from {}", from.join(", ")) }
 }
 
 /// The schema of fields that a manifest has.

@@ -3,9 +3,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
-use tokio::sync::{mpsc, watch};
+use tidemill_checkpoint::SavepointName;
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::operator::Successor;
+use super::swap::{Changeover, Swaps};
 use super::{Barrier, JobError};
 use crate::log::PartitionState;
 use crate::sink::Outlet;
@@ -13,6 +17,17 @@ use crate::telemetry::Counters;
 
 /// Rows that are written out between two signals: a slice takes a few milliseconds at most.
 pub(super) const ROWS_PER_SLICE: usize = 256;
+
+/// What the sources shall do, beside reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Nothing.
+    None,
+    /// Stop where they stand. With checkpoints the coordinator says so instead, when the last one is done.
+    Stop,
+    /// Take their input as ended where they stand.
+    Drain,
+}
 
 /// What the coordinator wants of the sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +41,6 @@ pub(super) enum Command {
 }
 
 /// What the tasks tell the coordinator.
-#[derive(Debug)]
 pub(super) enum Report {
     /// A task's part of a checkpoint is safe.
     Snapshot { task: usize, checkpoint: u64, part: TaskPart },
@@ -36,6 +50,10 @@ pub(super) enum Report {
     InputEnded,
     /// Somebody wants the pipeline to stop.
     Stop,
+    /// Somebody wants a savepoint: the answer is the checkpoint that was kept, or why there is none.
+    Savepoint { name: SavepointName, answer: oneshot::Sender<Result<u64, String>> },
+    /// Other versions of operators are ready to take over.
+    Swap(Box<Changeover>),
 }
 
 /// What a checkpoint holds of a task, beside the rows of its operators' state.
@@ -76,6 +94,7 @@ pub(super) struct Snapshots {
     open: Option<TaskPart>,
     is_written: bool,
     is_recording: bool,
+    swaps: Arc<Swaps>,
 }
 
 impl Snapshots {
@@ -86,6 +105,7 @@ impl Snapshots {
         reports: mpsc::UnboundedSender<Report>,
         commands: watch::Receiver<Command>,
         taken: watch::Receiver<u64>,
+        swaps: Arc<Swaps>,
     ) -> Self {
         Self {
             task,
@@ -98,7 +118,23 @@ impl Snapshots {
             open: None,
             is_written: true,
             is_recording: false,
+            swaps,
         }
+    }
+
+    /// Whether operators of the task change versions at this barrier.
+    pub(super) fn swaps_at(&self, barrier: Barrier) -> bool {
+        self.swaps.is_due(self.task, barrier.checkpoint)
+    }
+
+    /// The version of an operator that takes over now.
+    pub(super) fn successor(&self, operator: usize) -> Option<Successor> {
+        self.swaps.take(self.task, operator)
+    }
+
+    /// The task has stood still for a swap since then.
+    pub(super) fn paused(&self, begun: Instant) {
+        self.swaps.paused(begun);
     }
 
     /// Opens a snapshot: the operators have been frozen, and what they and the source report is `part`. `is_recording`:

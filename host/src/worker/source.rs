@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::clock::ProcessingTime;
 use super::drift::Membership;
+use super::rate::Rate;
 use super::{JobError, Signal};
 use crate::formats::Malformed;
 use crate::log::{Mark, POLL_INTERVAL, Partition, PartitionState, Rows};
@@ -39,6 +40,10 @@ pub(super) struct SourceHead {
     clock: ProcessingTime,
     /// When it was last looked whether there is something to read, on that clock.
     looked_ms: u64,
+    /// What is to be said before anything is read.
+    begins_with: Vec<Progress>,
+    /// None: it reads as fast as it can.
+    rate: Option<Arc<Rate>>,
     counters: Arc<Counters>,
     dead_letters: DeadLetters,
 }
@@ -61,6 +66,23 @@ struct Reading {
     /// What was read of it when it was counted last.
     counted: u64,
     ended: bool,
+    /// None: it is read to its end.
+    cut: Option<Cut>,
+    /// It was read as far as it is to be.
+    is_cut: bool,
+}
+
+/// How a partition is left that isn't read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// It isn't read at all, and nobody waits for its time.
+    Unread,
+    /// Where it was left, it has ended.
+    Ended,
+    /// It goes on, and its time is waited for.
+    Active,
+    /// It goes on, and its time isn't waited for.
+    Idle,
 }
 
 /// A partition that a task reads.
@@ -73,6 +95,8 @@ pub(super) struct Assigned {
     pub(super) ids: Option<PartitionIds>,
     /// Where a checkpoint left it; the partition itself is there already.
     pub(super) state: Option<PartitionState>,
+    /// None: it is read to its end.
+    pub(super) cut: Option<Cut>,
 }
 
 /// How a source tells how far time has come.
@@ -101,11 +125,11 @@ impl SourceHead {
     /// # Panics
     /// When no partition is assigned: a task without any would hold back time until the end.
     pub(super) fn new(
-        id: String,
-        source: usize,
+        (id, source): (String, usize),
         schema: SchemaRef,
         assigned: Vec<Assigned>,
         time: Time,
+        rate: Option<Arc<Rate>>,
         counters: Arc<Counters>,
         dead_letters: DeadLetters,
     ) -> Self {
@@ -125,6 +149,8 @@ impl SourceHead {
                     told: if time.strategy.is_none() { watermark } else { WATERMARK_MIN },
                     told_idle: false,
                     ended: a.state.is_some_and(|s| s.ended),
+                    cut: a.cut,
+                    is_cut: false,
                 }
             })
             .collect();
@@ -133,6 +159,8 @@ impl SourceHead {
             combiner.advance(at, reading.reached());
         }
         let begun = Instant::now();
+        let unread: Vec<usize> =
+            (0..partitions.len()).filter(|&at| partitions[at].cut == Some(Cut::Unread)).collect();
         let mut head = Self {
             id,
             source,
@@ -144,9 +172,15 @@ impl SourceHead {
             begun,
             clock: time.clock,
             looked_ms: 0,
+            begins_with: Vec::new(),
+            rate,
             counters,
             dead_letters,
         };
+        for at in unread {
+            let progress = head.leave(at, Cut::Unread);
+            head.begins_with.extend(progress);
+        }
         head.report();
         head
     }
@@ -172,6 +206,30 @@ impl SourceHead {
         Ok((self.source, self.partitions.iter_mut().map(state).collect::<Result<_, JobError>>()?))
     }
 
+    /// Whether partitions were left that haven't ended.
+    pub(super) fn is_cut(&self) -> bool {
+        self.partitions.iter().any(|p| p.is_cut)
+    }
+
+    /// A partition is read no further.
+    fn leave(&mut self, at: usize, cut: Cut) -> Vec<Progress> {
+        let reading = &mut self.partitions[at];
+        match cut {
+            Cut::Ended => {
+                reading.ended = true;
+                self.combiner.advance(at, WATERMARK_MAX)
+            }
+            Cut::Active => {
+                reading.is_cut = true;
+                Vec::new()
+            }
+            Cut::Idle | Cut::Unread => {
+                reading.is_cut = true;
+                self.combiner.idle(at)
+            }
+        }
+    }
+
     /// Reads on where time is furthest behind: the partition, and its rows unless it has ended. Nothing that was
     /// read is lost when this is dropped while it waits.
     pub(super) async fn read(&mut self) -> Result<Read, JobError> {
@@ -188,10 +246,16 @@ impl SourceHead {
     }
 
     async fn read_partitions(&mut self) -> Result<Read, JobError> {
+        if !self.begins_with.is_empty() {
+            return Ok(Read::Time(signals(std::mem::take(&mut self.begins_with))));
+        }
         loop {
             let open = self.furthest_behind_first();
             if open.is_empty() {
                 return Ok(Read::End);
+            }
+            if let Some(rate) = &self.rate {
+                rate.wait().await;
             }
             self.looked_ms = self.clock_ms();
             let (mut silent, mut ahead) = (false, false);
@@ -267,13 +331,24 @@ impl SourceHead {
         self.tick_at = self.tick_at.map(|_| Instant::now() + TICK);
         let now_ms = self.clock.now_ms();
         let mut progress = Vec::new();
-        for (at, reading) in self.partitions.iter_mut().enumerate().filter(|(_, r)| !r.ended) {
+        for (at, reading) in self.partitions.iter_mut().enumerate().filter(|(_, r)| r.is_open()) {
             if let Some(Watermarks::Arrival(arrival)) = &mut reading.watermarks {
                 arrival.observe(now_ms);
                 progress.extend(self.combiner.advance(at, reading.reached()));
             }
         }
         progress
+    }
+
+    /// Takes every partition as ended where it stands; says what that means for time.
+    pub(super) fn end(&mut self) -> Vec<Signal> {
+        let mut progress = Vec::new();
+        for at in 0..self.partitions.len() {
+            self.partitions[at].ended = true;
+            progress.extend(self.combiner.advance(at, WATERMARK_MAX));
+        }
+        self.report();
+        signals(progress)
     }
 
     /// Counts what was read, sets aside what is no row, and says what goes on.
@@ -284,11 +359,15 @@ impl SourceHead {
         counters.bytes.add(progress - reading.counted);
         reading.counted = progress;
         let Some(rows) = rows else {
-            reading.ended = true;
+            let cut = reading.cut.unwrap_or(Cut::Ended);
+            let progress = self.leave(at, cut);
             self.report();
-            return Ok(signals(self.combiner.advance(at, WATERMARK_MAX)));
+            return Ok(signals(progress));
         };
         counters.rows.add(rows.count as u64);
+        if let Some(rate) = &self.rate {
+            rate.spend(rows.count);
+        }
         if !rows.malformed.is_empty() {
             counters.malformed.add(rows.malformed.len() as u64);
             self.set_aside(at, &rows.malformed).await?;
@@ -359,7 +438,7 @@ impl SourceHead {
         let progress =
             |p: &Reading| (p.watermarks.as_ref().map(Watermarks::watermark), p.partition.distance());
         let mut open: Vec<usize> =
-            (0..self.partitions.len()).filter(|&at| !self.partitions[at].ended).collect();
+            (0..self.partitions.len()).filter(|&at| self.partitions[at].is_open()).collect();
         open.sort_by_key(|&at| progress(&self.partitions[at]));
         open
     }
@@ -381,6 +460,11 @@ impl SourceHead {
 }
 
 impl Reading {
+    /// Whether it is read on.
+    fn is_open(&self) -> bool {
+        !self.ended && !self.is_cut
+    }
+
     fn reached(&self) -> i64 {
         if self.ended { WATERMARK_MAX } else { self.time() }
     }
@@ -418,7 +502,7 @@ async fn changed(group: Option<&mut Membership>) {
 /// Waits until a partition is told something; for ever, if none is told what it reads.
 async fn told(partitions: &mut [Reading]) {
     std::future::poll_fn(|context| {
-        let mut open = partitions.iter_mut().filter(|p| !p.ended);
+        let mut open = partitions.iter_mut().filter(|p| p.is_open());
         let any = open.any(|p| p.partition.poll_told(context).is_ready());
         if any { Poll::Ready(()) } else { Poll::Pending }
     })

@@ -17,7 +17,7 @@ use super::job::FirstFailure;
 use super::keeper::{Collected, Facts, WriterFacts};
 use super::recovery::Destinations;
 use super::restored::Restored;
-use super::snapshot::{Command, Report};
+use super::snapshot::{Command, Report, Wish};
 use super::state::State;
 use super::{Barrier, Ended, JobError};
 use crate::log::Told;
@@ -47,7 +47,7 @@ pub struct Stepwise {
     /// What came together at the last barrier.
     manifest: Option<Manifest>,
     /// While it is here nobody is told to stop.
-    _stop: watch::Sender<bool>,
+    _stop: watch::Sender<Wish>,
 }
 
 /// A pipeline as it was between two steps. Cheap to clone.
@@ -83,6 +83,7 @@ impl Stepwise {
         let checkpoint = manifest.as_ref().map_or(0, |m| m.checkpoint);
         let restored = Restored::new(&plan, manifest).map_err(JobError::Recovery)?;
         let storage = Arc::new(saved.map(|saved| InMemory::clone(&saved.storage)).unwrap_or_default());
+        restored.drop_state(&*storage)?;
         let sinks: Vec<Memory> = plan.sinks.iter().map(|_| Memory::default()).collect();
         let (dead_letters, late) = (Memory::default(), Memory::default());
         let destinations = Destinations {
@@ -91,7 +92,7 @@ impl Stepwise {
             late: Destination::Memory(late.clone()),
         };
         let counters = Arc::new(Counters::new(plan.sources.len(), plan.operators.len(), plan.sinks.len()));
-        let (wires, (stop, stopped)) = (Wires::new(), watch::channel(false));
+        let (wires, (stop, stopped)) = (Wires::new(), watch::channel(Wish::None));
         let begins = Start {
             restored: Some(&restored),
             state: State::in_memory(storage.clone()),
@@ -201,7 +202,7 @@ impl Stepwise {
         self.checkpoint += 1;
         let checkpoint = self.checkpoint;
         let mut collected = Collected::new(checkpoint, if last { Kind::Finished } else { Kind::Checkpoint });
-        self.wires.commands.send_replace(Command::Barrier(Barrier { checkpoint, last }));
+        self.wires.commands.send_replace(Command::Barrier(Barrier { checkpoint, last, swap: false }));
         let (mut missing, mut has_due) = (self.participants, false);
         while missing > 0 {
             tokio::select! {
@@ -213,6 +214,7 @@ impl Stepwise {
                     }
                     Report::Declined { .. } => unreachable!("a script waits for all barriers"),
                     Report::InputEnded | Report::Stop => {}
+                    Report::Savepoint { .. } | Report::Swap(_) => unreachable!("a script asks for neither"),
                 },
                 Some(passed) = self.passed.recv() => {
                     passed.map_err(JobError::Write)?;

@@ -1,5 +1,6 @@
 //! A task: one copy of a stage. The loop below is all that a task does.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use super::in_flight::{IN_FLIGHT_BYTES_MAX, Recorder, Remains};
 use super::inbox::{Ahead, Inbox, Taken};
 use super::operator::Operator;
 use super::outlets::Edge;
-use super::snapshot::{Command, ROWS_PER_SLICE, Snapshots, TaskPart};
+use super::snapshot::{Command, ROWS_PER_SLICE, Snapshots, TaskPart, Wish};
 use super::source::{Read, SourceHead};
 use super::{Barrier, Ended, JobError, Signal};
 use crate::sink::{DeadLetters, Place};
@@ -35,7 +36,7 @@ const SPILL_WAIT: Duration = Duration::from_millis(10);
 pub(super) struct Task {
     pub(super) head: Head,
     pub(super) nodes: Vec<Node>,
-    pub(super) stop: watch::Receiver<bool>,
+    pub(super) stop: watch::Receiver<Wish>,
     pub(super) clock: ProcessingTime,
     /// None: the pipeline has no checkpoints.
     pub(super) snapshots: Option<Snapshots>,
@@ -104,9 +105,9 @@ impl Running {
         mut self,
         mut head: SourceHead,
         mut edges: Vec<Edge>,
-        mut stop: watch::Receiver<bool>,
+        mut stop: watch::Receiver<Wish>,
     ) -> Result<Ended, JobError> {
-        let (mut at_end, mut held) = (false, false);
+        let (mut at_end, mut held, mut has_drained) = (false, false, false);
         let has_checkpoints = self.snapshots.is_some();
         // How far time had come when the checkpoint was taken that this run goes on from.
         if let Some(watermark) = head.watermark() {
@@ -120,14 +121,22 @@ impl Running {
                 biased;
                 command = command(self.snapshots.as_mut()) => match command? {
                     Command::Run => continue,
-                    Command::Finish => break if at_end { Ended::Finished } else { Ended::Stopped },
+                    Command::Finish => break how_ended(at_end, &head),
                     Command::Barrier(barrier) => {
                         held |= barrier.last;
                         self.barrier(barrier, Some((&mut head, &edges)), None).await?;
                         continue;
                     }
                 },
-                () = stopped(&mut stop), if !has_checkpoints => break Ended::Stopped,
+                wish = wished(&mut stop), if !at_end && !has_drained => match wish {
+                    Wish::None => continue,
+                    Wish::Stop if has_checkpoints => continue,
+                    Wish::Stop => break Ended::Stopped,
+                    Wish::Drain => {
+                        has_drained = true;
+                        Read::Time(head.end())
+                    }
+                },
                 read = head.read(), if !at_end && !held => read?,
                 () = std::future::ready(()), if has_snapshot => {
                     self.write_slice()?;
@@ -142,7 +151,7 @@ impl Running {
                     match &self.snapshots {
                         // The last checkpoint is still to come.
                         Some(snapshots) => snapshots.input_ended(),
-                        None => break Ended::Finished,
+                        None => break how_ended(at_end, &head),
                     }
                     continue;
                 }
@@ -274,7 +283,9 @@ impl Running {
     /// What follows from a barrier or an end.
     async fn aligned(&mut self, aligned: Aligned, last: bool) -> Result<(), JobError> {
         match aligned {
-            Aligned::Snapshot(checkpoint) => self.barrier(Barrier { checkpoint, last }, None, None).await,
+            Aligned::Snapshot(checkpoint) => {
+                self.barrier(Barrier { checkpoint, last, swap: false }, None, None).await
+            }
             Aligned::Recorded(_) => {
                 self.recorded();
                 Ok(())
@@ -282,7 +293,9 @@ impl Running {
             Aligned::GaveUp { snapshot, .. } => {
                 self.recorded();
                 match snapshot {
-                    Some(checkpoint) => self.barrier(Barrier { checkpoint, last }, None, None).await,
+                    Some(checkpoint) => {
+                        self.barrier(Barrier { checkpoint, last, swap: false }, None, None).await
+                    }
                     None => Ok(()),
                 }
             }
@@ -405,8 +418,10 @@ impl Running {
         mut source: Option<(&mut SourceHead, &Vec<Edge>)>,
         overtaken: Option<(&Combiner, usize)>,
     ) -> Result<(), JobError> {
-        // Of the last checkpoint nothing may be left to do.
-        while barrier.last && self.has_event_due() {
+        let swaps = self.snapshots.as_ref().is_some_and(|s| s.swaps_at(barrier));
+        let begun = Instant::now();
+        // Of the last checkpoint nothing may be left to do, nor of what a version of an operator began.
+        while (barrier.last || swaps) && self.has_event_due() {
             self.deliver(Signal::Due).await?;
         }
         self.is_over |= barrier.last;
@@ -419,6 +434,7 @@ impl Running {
         for node in &mut self.nodes {
             part.operators.extend(node.operator.freeze());
         }
+        let watermarks = part.operators.iter().map(|o| (o.operator, o.watermark)).collect();
         if let Some(recorder) = &mut self.recorder {
             recorder.clear()?;
             if let Some((time, channels)) = overtaken {
@@ -433,7 +449,30 @@ impl Running {
             send_barrier(&node.outputs, barrier).await?;
             send_barrier(&node.late.edges, barrier).await?;
         }
+        if swaps {
+            self.swap(&watermarks).await?;
+            self.snapshots.iter().for_each(|s| s.paused(begun));
+        }
         self.write_slice()
+    }
+
+    /// Other versions of operators take over. Everything up to here stands in the storage then, as they may keep it in
+    /// another way; `watermarks`: by operator, how far time has come.
+    async fn swap(&mut self, watermarks: &BTreeMap<usize, i64>) -> Result<(), JobError> {
+        while self.has_snapshot() {
+            self.write_slice()?;
+        }
+        for at in 0..self.nodes.len() {
+            let number = self.nodes[at].operator.number();
+            let Some(successor) = self.snapshots.as_ref().and_then(|s| s.successor(number)) else { continue };
+            failpoint::at("swap.task").map_err(interrupted)?;
+            let Node { operator, outputs, late } = self.nodes.remove(at);
+            let watermark = watermarks.get(&number).copied();
+            let late = Late { digest: successor.plan.plugin.digest().to_owned(), ..late };
+            let operator = operator.succeeded(successor, watermark, self.clock.clone()).await?;
+            self.nodes.insert(at, Node { operator, outputs, late });
+        }
+        Ok(())
     }
 
     /// Writes out a slice of what a barrier froze.
@@ -449,6 +488,11 @@ impl Running {
         snapshots.written();
         Ok(())
     }
+}
+
+/// A source that was read only as far as it was to be has more.
+fn how_ended(at_end: bool, head: &SourceHead) -> Ended {
+    if at_end && !head.is_cut() { Ended::Finished } else { Ended::Stopped }
 }
 
 /// A failpoint's error.
@@ -471,11 +515,13 @@ async fn command(snapshots: Option<&mut Snapshots>) -> Result<Command, JobError>
     Ok(*snapshots.commands.borrow_and_update())
 }
 
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // Who could stop it and is gone will never do so.
-    if stop.wait_for(|stop| *stop).await.is_err() {
+/// What somebody wishes of the sources next.
+async fn wished(stop: &mut watch::Receiver<Wish>) -> Wish {
+    // Who could wish something and is gone will never do so.
+    if stop.changed().await.is_err() {
         std::future::pending().await
     }
+    *stop.borrow_and_update()
 }
 
 /// Never, without a time.

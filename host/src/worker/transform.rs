@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow_array::{Array, ArrayRef, TimestampMillisecondArray, UInt32Array};
 use arrow_buffer::ScalarBuffer;
@@ -44,11 +45,10 @@ impl Operator {
         dead_letters: DeadLetters,
         partitions: Arc<[String]>,
     ) -> Self {
-        let nulls = input.reject_nulls.iter().map(|&c| (c, input.schema.fields()[c].name.clone()));
         Self {
             id: plan.id.clone(),
             digest: plan.plugin.digest().to_owned(),
-            reject_nulls: nulls.collect(),
+            reject_nulls: named(&input.reject_nulls, &input),
             input: input.schema,
             reads: input.reads,
             number,
@@ -57,6 +57,21 @@ impl Operator {
             dead_letters,
             partitions,
         }
+    }
+
+    /// From now on it is another version of the operator, of which only its own affairs differ.
+    pub(super) fn become_version(&mut self, plan: &OperatorPlan, input: &InputPlan) {
+        self.digest = plan.plugin.digest().to_owned();
+        self.reject_nulls = named(&input.reject_nulls, input);
+        self.reads = input.reads.clone();
+    }
+
+    /// Waits for a call of the guest, and counts how long that takes.
+    pub(super) async fn timed<T>(&self, call: impl Future<Output = T>) -> T {
+        let begun = Instant::now();
+        let answer = call.await;
+        self.counters().busy_ns.add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        answer
     }
 
     /// What makes the ids of the rows that come out, if anybody asks for them.
@@ -171,15 +186,22 @@ impl Operator {
         self.reject_rows(&batch, rejected, &schema).await
     }
 
+    /// Where a row of a batch came from, if it came from one place.
+    pub(super) fn position(&self, batch: &Batch, row: usize) -> Option<String> {
+        let position = Position::unpack(*batch.positions.as_ref()?.get(row)?);
+        Some(format!("{}:{}", self.partitions[position.partition as usize], position.record))
+    }
+
     /// The error of a call for this batch.
     pub(super) fn failed(&self, failure: Failure, batch: Option<&Batch>) -> JobError {
-        let position = batch.and_then(|b| b.positions.as_ref()).and_then(|p| p.first().copied());
-        let at = position.map(|p| {
-            let position = Position::unpack(p);
-            format!("{}:{}", self.partitions[position.partition as usize], position.record)
-        });
+        let at = batch.and_then(|batch| self.position(batch, 0));
         JobError::Operator { id: self.id.clone(), digest: self.digest.clone(), failure, at }
     }
+}
+
+/// Columns of an input with their names.
+fn named(columns: &[usize], input: &InputPlan) -> Vec<(usize, String)> {
+    columns.iter().map(|&c| (c, input.schema.fields()[c].name.clone())).collect()
 }
 
 /// A transform in a task.
@@ -196,6 +218,17 @@ impl TransformNode {
         Self { operator, guest, emits, output: plan.output().arrow() }
     }
 
+    pub(super) fn number(&self) -> usize {
+        self.operator.number()
+    }
+
+    /// Goes on with a guest of another version.
+    pub(super) fn exchange(&mut self, guest: plugin::Transform, plan: &OperatorPlan) {
+        self.guest = guest;
+        self.operator.become_version(plan, &plan.first_input());
+        self.emits = plan.emits.iter().map(|(_, origin)| *origin).collect();
+    }
+
     /// Hands a batch to the guest, and what it makes of it to whoever reads it.
     pub(super) async fn process(&mut self, batch: Batch, out: &mut Outputs<'_>) -> Result<(), JobError> {
         self.operator.counters().rows_in.add(batch.rows() as u64);
@@ -204,8 +237,9 @@ impl TransformNode {
             return Ok(());
         }
         let columns = self.operator.columns(&batch);
-        let emission = self.guest.process(&columns, batch.rows()).await;
+        let emission = self.operator.timed(self.guest.process(&columns, batch.rows())).await;
         let emission = emission.map_err(|f| self.operator.failed(f, Some(&batch)))?;
+        self.operator.file(self.guest.difference(), &batch, &[]);
         self.operator.reject(&batch, &emission.rejected).await?;
         self.operator.counters().rows_out.add(emission.rows as u64);
         let inherited = self.emits.iter().filter_map(|origin| match origin {

@@ -185,7 +185,7 @@ fn field(field: &ManifestField) -> Result<Field, String> {
 }
 
 /// One row as it would be written into a file of JSON lines.
-fn object(schema: &Schema, columns: Vec<ArrayRef>) -> Result<Value, String> {
+pub(super) fn object(schema: &Schema, columns: Vec<ArrayRef>) -> Result<Value, String> {
     let mut encoder = Encoder::new(&Format::JsonLines, schema).map_err(|e| e.to_string())?;
     let mut line = Vec::new();
     encoder.encode(&record_batch(schema.arrow(), columns, 1), &mut line);
@@ -198,7 +198,7 @@ fn one(field_type: FieldType, column: ArrayRef) -> Result<Value, String> {
     Ok(shown.get("value").cloned().unwrap_or(Value::Null))
 }
 
-fn time(ms: i64) -> Result<Value, String> {
+pub(super) fn time(ms: i64) -> Result<Value, String> {
     let column = TimestampMillisecondArray::from(vec![ms]).with_data_type(FieldType::Timestamp.arrow());
     one(FieldType::Timestamp, Arc::new(column))
 }

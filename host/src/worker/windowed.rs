@@ -18,6 +18,7 @@ use tidemill_flow::windowing::{Firing, LateRow, Layout, Stretch, Windowing};
 
 use super::behind::Behind;
 use super::clock::ProcessingTime;
+use super::compared;
 use super::restored::Versions;
 use super::snapshot::OperatorPart;
 use super::state::Place;
@@ -39,6 +40,8 @@ const WINDOWS_PER_CALL: usize = 256;
 pub(super) struct WindowedNode {
     operator: Operator,
     guest: Guest,
+    /// The accumulator of a new window; none where rows are kept.
+    initial: Vec<ArrayRef>,
     windows: Windowing,
     place: Place,
     clock: ProcessingTime,
@@ -74,9 +77,11 @@ impl WindowedNode {
         let OperatorKind::Windowed { key, definition, has_times } = &plan.kind else {
             panic!("{} has plain windows or none", plan.id)
         };
+        let mut initial = Vec::new();
         let layout = match &mut guest {
             Guest::Aggregate(guest) => {
-                let initial = guest.initial().await.map_err(|f| operator.failed(f, None))?;
+                initial = guest.initial().await.map_err(|f| operator.failed(f, None))?;
+                compared::file(guest.difference());
                 let state = &plan.plugin.description().state;
                 Layout::of_accumulators(versions.current.0, state, &versions.older, &initial)
             }
@@ -92,6 +97,7 @@ impl WindowedNode {
         Ok(Self {
             operator,
             guest,
+            initial,
             windows,
             place,
             clock,
@@ -104,6 +110,27 @@ impl WindowedNode {
             held: None,
             behind: Behind::default(),
         })
+    }
+
+    /// Its place in its task, and where its state is kept.
+    pub(super) fn into_parts(self) -> (Operator, Place) {
+        (self.operator, self.place)
+    }
+
+    /// The accumulator of a new window; none where rows are kept.
+    pub(super) fn initial(&self) -> &[ArrayRef] {
+        &self.initial
+    }
+
+    pub(super) fn number(&self) -> usize {
+        self.operator.number()
+    }
+
+    /// Goes on with a guest of another version that keeps state in the same way.
+    pub(super) fn exchange(&mut self, guest: Guest, plan: &OperatorPlan) {
+        self.guest = guest;
+        self.operator.become_version(plan, &plan.first_input());
+        self.emits = plan.emits.iter().map(|(_, origin)| *origin).collect();
     }
 
     fn windows_per_call(&self) -> usize {
@@ -166,16 +193,19 @@ impl WindowedNode {
             }
         };
         while let Some(merge) = self.windows.next_merge(stretch, GROUPS_PER_CALL) {
-            let merged = guest.merge(merge.groups(), &merge.left, &merge.right).await;
+            let merged = self.operator.timed(guest.merge(merge.groups(), &merge.left, &merge.right)).await;
             self.windows.merged(stretch, &merge, &merged.map_err(|f| self.operator.failed(f, None))?);
+            compared::file(guest.difference());
         }
         let is_whole =
             stretch.rows.len() == batch.rows() && (0..).zip(&stretch.rows).all(|(at, &row)| at == row);
         let part = if is_whole { batch.clone() } else { batch.take(&stretch.rows) };
         let accumulators = self.windows.accumulators(stretch);
         let columns = self.operator.columns(&part);
-        let folded = guest.accumulate(stretch.groups(), &accumulators, &stretch.group_of, &columns).await;
+        let call = guest.accumulate(stretch.groups(), &accumulators, &stretch.group_of, &columns);
+        let folded = self.operator.timed(call).await;
         let mut folded = folded.map_err(|f| self.operator.failed(f, Some(&part)))?;
+        self.operator.file(guest.difference(), &part, &stretch.group_of);
         let rejected: Vec<u32> = folded.rejected.iter().map(|r| r.row).collect();
         self.windows.store(stretch, &folded.accumulators, &rejected);
         // A row that is in several windows is rejected once.
@@ -281,15 +311,17 @@ impl WindowedNode {
         let keys = read_keys((0..groups).map(|group| firing.keys.key(group)), &self.key_types);
         let emission = match &mut self.guest {
             Guest::Aggregate(guest) => {
-                let emission = guest.finish(groups, &firing.accumulators).await;
+                let emission = self.operator.timed(guest.finish(groups, &firing.accumulators)).await;
                 let emission = emission.map_err(|f| self.operator.failed(f, None))?;
+                self.operator.file_keyed(guest.difference(), &keys, &self.key);
                 self.operator.reject_groups(&keys, &self.key, groups, &emission.rejected).await?;
                 emission
             }
             Guest::Window(guest, fields) => {
                 let (columns, rows) = (&firing.rows.columns, firing.rows.group_of.len());
-                let emission = guest.evaluate(&rows_of(firing), columns, rows).await;
+                let emission = self.operator.timed(guest.evaluate(&rows_of(firing), columns, rows)).await;
                 let emission = emission.map_err(|f| self.operator.failed(f, None))?;
+                self.operator.file_keyed(guest.difference(), &keys, &self.key);
                 let of_group = UInt32Array::from(firing.rows.group_of.clone());
                 let keys = keys.iter().map(|key| take(key, &of_group));
                 let key_fields = self.operator.fields(&self.key);

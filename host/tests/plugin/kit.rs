@@ -6,14 +6,19 @@ use std::sync::OnceLock;
 use tidemill::plugin::Runtime;
 use tidemill::toolchain;
 
-const PACKAGES: [&str; 7] = [
+const PACKAGES: [&str; 12] = [
     "count-by-key",
     "deduplicate",
+    "hostile",
+    "hostile-aggregate",
     "hostile-keyed",
     "join-orders-payments",
     "latest-by-item",
     "median",
+    "number-by-key",
     "top-n",
+    "visits-v1",
+    "visits-v2",
 ];
 
 /// The bytes of an example operator's component.

@@ -3,5 +3,8 @@
 mod handmade;
 mod join;
 mod kit;
+mod migration;
 mod process;
+mod verified_run;
+mod verify;
 mod window;

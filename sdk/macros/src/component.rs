@@ -28,7 +28,22 @@ pub(crate) fn expand(world: World) -> TokenStream {
         World::Join => ("join-operator", quote!(JoinOperator), join()),
         World::Process => ("process-operator", quote!(ProcessOperator), process()),
     };
-    let common = common(&slot);
+    module(world, &slot, &exports)
+}
+
+/// As [`expand`], of an operator that also takes over the state of earlier versions.
+pub(crate) fn expand_migrating(world: World) -> TokenStream {
+    let (world, slot, exports) = match world {
+        World::Aggregate => ("migrating-aggregate-operator", quote!(AggregateOperator), aggregate()),
+        World::Process => ("migrating-process-operator", quote!(ProcessOperator), process()),
+        World::Transform | World::Window | World::Join => unreachable!("it has no state of its own"),
+    };
+    let migration = migration();
+    module(world, &slot, &quote!(#exports #migration))
+}
+
+fn module(world: &str, slot: &TokenStream, exports: &TokenStream) -> TokenStream {
+    let common = common(slot);
     quote! {
         #[cfg(target_family = "wasm")]
         #[doc(hidden)]
@@ -262,6 +277,22 @@ fn join() -> TokenStream {
                     right_absent: right_absent.as_deref(),
                 };
                 with(|operator| operator.process(pairs)).map(emission)
+            }
+        }
+    }
+}
+
+fn migration() -> TokenStream {
+    quote! {
+        impl exports::tidemill::operator::migration::Guest for Component {
+            fn earlier() -> Vec<Vec<types::Field>> {
+                super::earlier().into_iter().map(schema).collect()
+            }
+
+            fn migrate(which: u32, rows: types::Batch) -> Result<Vec<types::Column>, String> {
+                let columns = borrow(&rows.columns);
+                let batch = ::tidemill_sdk::Batch { rows: rows.rows as usize, columns: &columns };
+                super::migrate(which as usize, batch).map(hand_over)
             }
         }
     }

@@ -3,6 +3,7 @@
 //! They write as little as they can: a record's code names its fields and leaves the work to their types'
 //! traits, and an operator's code passes the function on, whose types say the rest.
 
+mod arguments;
 mod component;
 mod operator;
 mod record;
@@ -27,6 +28,8 @@ pub fn derive_state(input: TokenStream) -> TokenStream {
 /// Makes a function, or an `impl` of `Transform`, `Aggregate`, `Window`, `Join` or `Process`, the operator of this crate.
 ///
 /// With `#[operator(extend)]` the fields that it returns are added to the row; without, they replace it.
+/// `#[operator(migrate(f, g))]` names functions that make the state of an aggregate or a process operator of what earlier
+/// versions kept: see `tidemill_sdk::Migrated`.
 #[proc_macro_attribute]
 pub fn operator(arguments: TokenStream, item: TokenStream) -> TokenStream {
     operator::expand(arguments.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()

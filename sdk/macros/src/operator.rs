@@ -1,25 +1,39 @@
-//! `#[operator]`: leaves the item as it is and adds `describe`, `open` and, for a component, the exports.
+//! `#[operator]`: leaves the item as it is and adds `describe`, `open` and, for a component, the exports; with `migrate(..)`
+//! also `earlier` and `migrate`.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Error, ImplItem, Item, ItemFn, ItemImpl, Result, parse_quote, parse_quote_spanned};
+use syn::{Error, ImplItem, Item, ItemFn, ItemImpl, Path, Result, parse_quote, parse_quote_spanned};
 
+use crate::arguments::Arguments;
 use crate::component::{self, World};
 
 const TRAITS: &str = "`Transform`, `Aggregate`, `Window`, `Join` or `Process`";
 
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
-    let extend = extend(arguments)?;
+    let arguments = Arguments::of(arguments)?;
+    let extend = arguments.extend;
     match syn::parse2(item)? {
-        Item::Fn(function) => expand_function(&function, extend),
+        Item::Fn(function) => {
+            arguments.without_migrations("a function")?;
+            expand_function(&function, extend)
+        }
         Item::Impl(implementation) => match trait_name(&implementation).as_deref() {
-            Some("Transform") => Ok(expand_transform(implementation, extend)),
+            Some("Transform") => {
+                arguments.without_migrations("a `Transform`")?;
+                Ok(expand_transform(implementation, extend))
+            }
             Some(name) => match Kind::of(name) {
                 Some(Kind { nothing_to_extend: Some(why), .. }) if extend => {
                     Err(Error::new(implementation.span(), format!("{why}: write `#[operator]`")))
                 }
-                Some(kind) => Ok(expand_kind(implementation, kind, extend)),
+                Some(kind) => {
+                    if kind.migrate.is_none() {
+                        arguments.without_migrations(&format!("a `{name}`"))?;
+                    }
+                    Ok(expand_kind(implementation, kind, &arguments))
+                }
                 None => Err(Error::new(implementation.span(), format!("expected an `impl` of {TRAITS}"))),
             },
             None => Err(Error::new(implementation.span(), format!("expected an `impl` of {TRAITS}"))),
@@ -28,14 +42,6 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
             let message = format!("expected a function, or an `impl` of {TRAITS}");
             Err(Error::new(other.span(), message))
         }
-    }
-}
-
-fn extend(arguments: TokenStream) -> Result<bool> {
-    match arguments.to_string().as_str() {
-        "" => Ok(false),
-        "extend" => Ok(true),
-        _ => Err(Error::new(arguments.span(), "expected `#[operator]` or `#[operator(extend)]`")),
     }
 }
 
@@ -140,6 +146,8 @@ struct Kind {
     borrowing: Option<&'static str>,
     /// Why it can't be `#[operator(extend)]`; `None`: it can, and is described with whether it is.
     nothing_to_extend: Option<&'static str>,
+    /// What runs a migration of its state, if it has any of its own.
+    migrate: Option<&'static str>,
 }
 
 impl Kind {
@@ -162,6 +170,7 @@ const AGGREGATE: Kind = Kind {
     operator: "AggregateOperator",
     borrowing: None,
     nothing_to_extend: Some("an aggregate has no row to extend"),
+    migrate: Some("migrate_aggregate"),
 };
 const WINDOW: Kind = Kind {
     world: World::Window,
@@ -170,6 +179,7 @@ const WINDOW: Kind = Kind {
     operator: "WindowOperator",
     borrowing: Some("evaluate"),
     nothing_to_extend: Some("a window operator has many rows and none to extend"),
+    migrate: None,
 };
 const JOIN: Kind = Kind {
     world: World::Join,
@@ -178,6 +188,7 @@ const JOIN: Kind = Kind {
     operator: "JoinOperator",
     borrowing: Some("join"),
     nothing_to_extend: None,
+    migrate: None,
 };
 const PROCESS: Kind = Kind {
     world: World::Process,
@@ -186,9 +197,11 @@ const PROCESS: Kind = Kind {
     operator: "ProcessOperator",
     borrowing: None,
     nothing_to_extend: Some("a process operator has no row to extend when a timer is due"),
+    migrate: Some("migrate_process"),
 };
 
-fn expand_kind(mut implementation: ItemImpl, kind: &Kind, extend: bool) -> TokenStream {
+fn expand_kind(mut implementation: ItemImpl, kind: &Kind, arguments: &Arguments) -> TokenStream {
+    let Arguments { extend, migrations } = arguments;
     add_open(&mut implementation);
     if let Some(borrowing) = kind.borrowing {
         bind_lifetime(&mut implementation, borrowing);
@@ -199,9 +212,15 @@ fn expand_kind(mut implementation: ItemImpl, kind: &Kind, extend: bool) -> Token
     let [describe, open, operator] =
         [kind.describe, kind.open, kind.operator].map(|name| Ident::new(name, Span::call_site()));
     let extend = kind.nothing_to_extend.is_none().then(|| quote!(, #extend));
-    let component = component::expand(kind.world);
+    let functions = kind.migrate.filter(|_| !migrations.is_empty()).map(|run| migrating(ty, run, migrations));
+    let component = match functions {
+        Some(_) => component::expand_migrating(kind.world),
+        None => component::expand(kind.world),
+    };
     quote! {
         #implementation
+
+        #functions
 
         /// What this operator says about itself.
         #[allow(unreachable_pub)]
@@ -221,6 +240,41 @@ fn expand_kind(mut implementation: ItemImpl, kind: &Kind, extend: bool) -> Token
         }
 
         #component
+    }
+}
+
+/// The functions that run migrations; `run` is the one that does for this kind of operator.
+fn migrating(ty: &syn::Type, run: &str, migrations: &[Path]) -> TokenStream {
+    let sdk = quote!(::tidemill_sdk);
+    let run = Ident::new(run, Span::call_site());
+    let numbers = 0..migrations.len();
+    // In the span of the function's name, so that a mistake in its types is shown there.
+    let earlier =
+        migrations.iter().map(|path| quote_spanned!(path.span()=> ::tidemill_sdk::__private::earlier(#path)));
+    let migrate = migrations
+        .iter()
+        .map(|path| quote_spanned!(path.span()=> ::tidemill_sdk::__private::#run::<#ty, _, _>(rows, #path)));
+    quote! {
+        /// The fields of the states of earlier versions that this operator takes over.
+        #[allow(unreachable_pub)]
+        pub fn earlier() -> ::std::vec::Vec<&'static [#sdk::Field]> {
+            ::std::vec![#(#earlier),*]
+        }
+
+        /// Makes this operator's state of rows of the earlier one of this number.
+        ///
+        /// # Errors
+        /// If the rows do not fit, a migration refuses one, or there is none of this number.
+        #[allow(unreachable_pub)]
+        pub fn migrate(
+            which: usize,
+            rows: #sdk::Batch<'_>,
+        ) -> ::core::result::Result<::std::vec::Vec<#sdk::ColumnBuffer>, ::std::string::String> {
+            match which {
+                #(#numbers => #migrate,)*
+                other => ::core::result::Result::Err(#sdk::__private::no_migration(other)),
+            }
+        }
     }
 }
 

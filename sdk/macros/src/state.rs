@@ -60,6 +60,10 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
                     Values { #(#kept: ::core::clone::Clone::clone(&self.#kept),)* }
                 }
 
+                fn has_entries(&self) -> bool {
+                    false #(|| self.#entries.is_touched())*
+                }
+
                 #[inline(always)]
                 fn restore(&mut self, values: Values) {
                     let _ = &values;

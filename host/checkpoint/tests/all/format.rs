@@ -69,6 +69,20 @@ fn rows_in_flight_under_the_number_of_format_1_are_refused() {
 }
 
 #[test]
+fn what_a_host_has_made_of_a_pipeline_is_written_and_read() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let mut manifest = full();
+    manifest.run = store.run();
+    manifest.state.files.clear();
+    manifest.generation = 4;
+    manifest.components = [("by-page".to_owned(), "ab".repeat(32).parse().unwrap())].into();
+    store.write_manifest(&manifest).unwrap();
+    let read = store.read(&Selector::Checkpoint(manifest.checkpoint)).unwrap();
+    assert_eq!((read.generation, &read.components), (4, &manifest.components));
+}
+
+#[test]
 fn offsets_that_come_again_are_written_and_read() {
     let mut manifest = full();
     let partitions =

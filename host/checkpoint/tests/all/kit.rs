@@ -67,6 +67,8 @@ pub(crate) fn manifest(checkpoint: u64, run: u64, files: Vec<FileEntry>) -> Mani
         sources: Vec::new(),
         operators: Vec::new(),
         state: State { backend: "rocksdb".to_owned(), files },
+        generation: 0,
+        components: std::collections::BTreeMap::new(),
         sinks: Vec::new(),
         counters: Counters::default(),
         warnings: Vec::new(),
@@ -148,6 +150,8 @@ pub(crate) fn full() -> Manifest {
             ],
             in_flight: None,
         }],
+        generation: 0,
+        components: std::collections::BTreeMap::new(),
         sinks: vec![Sink {
             id: "out".to_owned(),
             destination: "/data/out".to_owned(),

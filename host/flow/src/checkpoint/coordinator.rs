@@ -141,6 +141,8 @@ pub struct Coordinator {
     due_ms: u64,
     /// Until when nothing is triggered, whoever asks.
     not_before_ms: u64,
+    /// Until when nothing is triggered that nobody asks for.
+    held_until_ms: u64,
     /// A savepoint is wanted and none is in flight for it.
     asked: bool,
     /// The next checkpoint is the last.
@@ -182,6 +184,7 @@ impl Coordinator {
             phase: Phase::Idle,
             due_ms: now_ms.saturating_add(settings.interval_ms),
             not_before_ms: now_ms,
+            held_until_ms: now_ms,
             asked: false,
             ending: false,
             failures_in_a_row: 0,
@@ -228,6 +231,11 @@ impl Coordinator {
         }
         self.trigger_if_due(now_ms, &mut actions);
         actions
+    }
+
+    /// No checkpoint is triggered before that time unless somebody asks for one, or it is the last.
+    pub fn hold(&mut self, until_ms: u64) {
+        self.held_until_ms = self.held_until_ms.max(until_ms);
     }
 
     /// When a [`Event::Tick`] is wanted; none if something else has to happen first.
@@ -338,7 +346,7 @@ impl Coordinator {
     }
 
     fn next_trigger_ms(&self) -> u64 {
-        if self.asked || self.ending { self.not_before_ms } else { self.due_ms }
+        if self.asked || self.ending { self.not_before_ms } else { self.due_ms.max(self.held_until_ms) }
     }
 
     fn deadline_ms(&self, flight: &Flight) -> u64 {

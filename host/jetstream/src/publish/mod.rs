@@ -3,6 +3,7 @@
 mod answer;
 mod batch;
 mod effort;
+mod epochs;
 mod marker;
 mod outgoing;
 mod pipelined;
@@ -12,6 +13,7 @@ mod transactions;
 mod window;
 
 pub use batch::BatchLimits;
+pub use epochs::{Committed, Epochs};
 pub use marker::Partial;
 pub use outgoing::{Epoch, Outgoing};
 pub use pipelined::Pipelined;

@@ -7,6 +7,7 @@ use tidemill_checkpoint::{Digest, Listed, Manifest, Name};
 
 use super::{name_as_json, size, time};
 use crate::cli::summary::grouped;
+use crate::cli::text::{age, lay_out};
 
 const TITLES: [&str; 9] = ["", "run", "kind", "made", "age", "files", "bytes", "new", "state"];
 /// Columns of numbers.
@@ -20,7 +21,7 @@ pub(super) fn as_text(pipeline: &str, listed: &[Listed], commits: &[u64], now_ms
     let new = new_bytes(listed);
     let mut rows = vec![TITLES.map(str::to_owned)];
     rows.extend(listed.iter().zip(&new).map(|(listed, new)| row(listed, *new, commits, now_ms)));
-    let mut text = lay_out(&rows);
+    let mut text = lay_out(&rows, &RIGHT);
     for listed in listed {
         match (&listed.manifest, &listed.warning) {
             (Err(error), _) => text += &format!("{}: {error}\n", listed.name),
@@ -112,32 +113,6 @@ fn new_bytes(listed: &[Listed]) -> Vec<Option<u64>> {
     listed.iter().map(new_of).collect()
 }
 
-/// The largest unit of which at least two have passed.
-fn age(ms: i64) -> String {
-    let seconds = ms.max(0) / 1000;
-    let units = [(86_400, "d"), (3_600, "h"), (60, "min")];
-    match units.into_iter().find(|(unit, _)| seconds >= 2 * unit) {
-        Some((unit, name)) => format!("{} {name}", grouped((seconds / unit).unsigned_abs())),
-        None => format!("{seconds} s"),
-    }
-}
-
-fn lay_out(rows: &[[String; 9]]) -> String {
-    let widths: [usize; 9] =
-        std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0));
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
-            line +=
-                &if RIGHT.contains(&at) { format!("{cell:>width$}  ") } else { format!("{cell:width$}  ") };
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -183,11 +158,5 @@ mod tests {
         assert_eq!(json["checkpoints"][1]["new_bytes"], 9);
         assert_eq!(json["checkpoints"][1]["commit_begun"], true);
         assert!(json["checkpoints"][2]["error"].is_string());
-    }
-
-    #[test]
-    fn ages_are_as_people_say_them() {
-        let ages = [-5, 0, 119_000, 120_000, 7_199_000, 7_200_000, 172_800_000].map(age);
-        assert_eq!(ages, ["0 s", "0 s", "119 s", "2 min", "119 min", "2 h", "2 d"]);
     }
 }

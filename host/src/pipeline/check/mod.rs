@@ -134,16 +134,21 @@ impl Checker<'_> {
         }
         Some(Plan {
             name: self.declaration.name.value.clone(),
+            generation: 0,
             base: base.to_owned(),
             dead_letters: base.join(&self.declaration.dead_letters.value),
             late: base.join(&self.declaration.late.value),
             checkpoints: self.checkpoints(base, &connections),
             state: self.state(base),
             restart: self.restart(),
+            drop_state: Vec::new(),
+            verify: None,
             sources: source_plans,
             operators: operator_plans,
             sinks: sink_plans,
             stages,
+            bounds: None,
+            rows_per_second_max: None,
         })
     }
 }

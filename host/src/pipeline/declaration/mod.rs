@@ -58,6 +58,7 @@ pub use stream::{Metadata, MetadataDecl, StreamStart};
 pub use suggest::hint;
 pub use trigger::Firings;
 pub use ttl::{Clock, Ttl};
+pub use units::duration_ms;
 pub(crate) use window::WINDOWS_OF_ROW_MAX;
 pub use window::Window;
 

@@ -18,7 +18,10 @@ pub(super) const DURATION_EXAMPLE: &str = "such as \"250ms\", \"10s\" or \"1h30m
 pub(super) const SIZE_EXAMPLE: &str = "such as \"64MiB\"";
 
 /// Milliseconds in a text like `250ms` or `1h30m`: whole numbers, each with its unit, larger units first.
-pub(super) fn duration_ms(text: &str) -> Result<i64, String> {
+///
+/// # Errors
+/// When it is something else, or longer than a century.
+pub fn duration_ms(text: &str) -> Result<i64, String> {
     let mut units = DURATION_UNITS.as_slice();
     let mut total_ms = 0_i64;
     let mut rest = text;

@@ -3,28 +3,29 @@
 use std::fmt;
 use std::time::Duration;
 
-use tidemill::pipeline::plan::RestartPlan;
+use crate::pipeline::plan::RestartPlan;
 
 /// Counts the failures since a checkpoint was last completed.
 #[derive(Debug)]
-pub(super) struct Restarts {
+pub struct Restarts {
     plan: RestartPlan,
     failures: u32,
     has_started: bool,
 }
 
 impl Restarts {
-    pub(super) fn new(plan: RestartPlan) -> Self {
+    /// None yet.
+    pub fn new(plan: RestartPlan) -> Self {
         Self { plan, failures: 0, has_started: false }
     }
 
     /// Whether the pipeline has never run: then it is wrong, and not unlucky.
-    pub(super) fn are_first(&self) -> bool {
+    pub fn are_first(&self) -> bool {
         !self.has_started
     }
 
     /// A run is over that has completed so many checkpoints. One that has got somewhere was no failure in vain.
-    pub(super) fn completed(&mut self, checkpoints: u64) {
+    pub fn completed(&mut self, checkpoints: u64) {
         self.has_started = true;
         if checkpoints > 0 {
             self.failures = 0;
@@ -32,13 +33,13 @@ impl Restarts {
     }
 
     /// How long to wait before the next start; none: give up.
-    pub(super) fn next(&mut self) -> Option<Duration> {
+    pub fn delay(&mut self) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
         self.plan.delay_ms(self.failures).map(Duration::from_millis)
     }
 
     /// What to say when it is given up.
-    pub(super) fn gave_up(&self) -> String {
+    pub fn gave_up(&self) -> String {
         match self.plan {
             RestartPlan::None => String::new(),
             RestartPlan::FromCheckpoint { .. } => {
@@ -63,10 +64,10 @@ mod tests {
         let plan = RestartPlan::FromCheckpoint { attempts: 2, delay_ms: 100, max_delay_ms: 150 };
         let mut restarts = Restarts::new(plan);
         let mut delays =
-            |n: usize| (0..n).map(|_| restarts.next().map(|d| d.as_millis())).collect::<Vec<_>>();
+            |n: usize| (0..n).map(|_| restarts.delay().map(|d| d.as_millis())).collect::<Vec<_>>();
         assert_eq!(delays(3), [Some(100), Some(150), None]);
         restarts.completed(1);
-        assert_eq!(restarts.next(), Some(Duration::from_millis(100)));
-        assert_eq!(Restarts::new(RestartPlan::None).next(), None);
+        assert_eq!(restarts.delay(), Some(Duration::from_millis(100)));
+        assert_eq!(Restarts::new(RestartPlan::None).delay(), None);
     }
 }
