@@ -57,7 +57,7 @@ impl Service {
             How::Create => self.create(name, deployed, &by).await,
             How::InPlace | How::Restart => {
                 let kind = "apply";
-                let change = Change { deployed, in_place, drop_state, probation, kind, what };
+                let change = Change { deployed, in_place, probation, kind, what };
                 self.ask(&name, kind, &by, What::Change(Box::new(change))).await
             }
         }
@@ -100,8 +100,8 @@ impl Service {
         if plan.how == How::Nothing {
             return Err(Refusal::conflict("it has these components already"));
         }
-        let (kind, what, drop_state) = ("swap", told(&plan), Vec::new());
-        let change = Change { deployed, in_place, drop_state, probation: swap.probation, kind, what };
+        let (kind, what) = ("swap", told(&plan));
+        let change = Change { deployed, in_place, probation: swap.probation, kind, what };
         self.ask(pipeline, kind, &swap.by, What::Change(Box::new(change))).await
     }
 

@@ -115,6 +115,23 @@ pub enum State {
     Failed,
 }
 
+impl State {
+    /// As people say it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Probation => "on probation",
+            Self::Restarting => "restarting",
+            Self::Stopping => "stopping",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// A pipeline in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {

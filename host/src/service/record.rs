@@ -54,9 +54,6 @@ pub(super) struct Trial {
     pub(super) what: String,
     /// The savepoint with the state that the version before leaves behind, once it is there.
     pub(super) savepoint: String,
-    /// Operators whose state isn't taken along.
-    #[serde(default)]
-    pub(super) drop_state: Vec<String>,
 }
 
 /// A generation of the past.
@@ -158,7 +155,6 @@ mod tests {
             by: String::new(),
             what: String::new(),
             savepoint: format!("before-{generation}"),
-            drop_state: Vec::new(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use clap::Args;
-use tidemill::service::model::{Desired, OperationState, State, Status, Summary};
+use tidemill::service::model::{Desired, OperationState, Status, Summary};
 
 use super::client::typed;
 use super::{HostArgs, ago, cell, client, name, print_json, print_text, short};
@@ -47,7 +47,7 @@ fn list_as_text(pipelines: &[Summary]) -> String {
     let row = |p: &Summary| {
         [
             cell(&p.name),
-            state(p.state).to_owned(),
+            p.state.words().to_owned(),
             ago(p.since_ms),
             desired(p.desired).to_owned(),
             p.generation.to_string(),
@@ -67,8 +67,8 @@ fn status_as_text(status: &Status) -> String {
 
 fn write_status(to: &mut String, status: &Status) -> std::fmt::Result {
     let Summary { name, state: is, desired: meant, generation, since_ms, rows_read } = &status.summary;
-    write!(to, "{}: {} for {}", cell(name), state(*is), ago(*since_ms))?;
-    if state(*is) != desired(*meant) {
+    write!(to, "{}: {} for {}", cell(name), is.words(), ago(*since_ms))?;
+    if is.words() != desired(*meant) {
         write!(to, ", meant to be {}", desired(*meant))?;
     }
     writeln!(to, "; generation {generation}, {} rows read", grouped(*rows_read))?;
@@ -107,20 +107,6 @@ fn counts(counts: &BTreeMap<String, u64>) -> String {
     told.join(", ")
 }
 
-fn state(state: State) -> &'static str {
-    match state {
-        State::Starting => "starting",
-        State::Running => "running",
-        State::Probation => "on probation",
-        State::Restarting => "restarting",
-        State::Stopping => "stopping",
-        State::Paused => "paused",
-        State::Stopped => "stopped",
-        State::Finished => "finished",
-        State::Failed => "failed",
-    }
-}
-
 fn desired(desired: Desired) -> &'static str {
     match desired {
         Desired::Running => "running",
@@ -131,7 +117,7 @@ fn desired(desired: Desired) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use tidemill::service::model::{Operation, OperatorStatus};
+    use tidemill::service::model::{Operation, OperatorStatus, State};
 
     use super::*;
 

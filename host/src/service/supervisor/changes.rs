@@ -25,8 +25,8 @@ impl Supervisor {
         control: &Control,
         ticket: Ticket,
     ) -> Option<Swapped> {
-        let Change { deployed: after, in_place, probation, kind, what, drop_state } = change;
-        let trial = self.trial(&after, kind, &by, &what, drop_state);
+        let Change { deployed: after, in_place, probation, kind, what } = change;
+        let trial = self.trial(&after, kind, &by, &what);
         let keep = trial.savepoint.parse().expect("made of letters and a number");
         let changed = self.change_record(|record| record.try_out(trial));
         if let Err(refusal) = changed {
@@ -81,8 +81,8 @@ impl Supervisor {
 
     /// The pipeline has ended for a change, which is tried from now on.
     pub(super) fn begin_trial(&mut self, change: Change, by: String, ticket: Ticket) -> Next {
-        let Change { deployed, kind, what, drop_state, .. } = change;
-        let trial = self.trial(&deployed, kind, &by, &what, drop_state);
+        let Change { deployed, kind, what, .. } = change;
+        let trial = self.trial(&deployed, kind, &by, &what);
         let has_checkpoints = deployed.plan.checkpoints.is_some();
         let was_running = self.face().record.desired == Desired::Running;
         if has_checkpoints && let Ok(Some(_)) = self.newest() {
@@ -145,7 +145,7 @@ impl Supervisor {
         let newest = self.newest()?.ok_or("it has no checkpoint yet")?;
         ticket.says(format!("going on to checkpoint {}, where the pipeline has stopped", newest.checkpoint));
         catch_up(&mut shadow, &deployed, &newest, &self.shared).await?;
-        let trial = self.trial(&deployed, kind, by, &what, Vec::new());
+        let trial = self.trial(&deployed, kind, by, &what);
         let name: SavepointName = trial.savepoint.parse().expect("made of letters and a number");
         self.keep_newest(&name)?;
         self.change_record(|record| record.try_out(trial)).map_err(|r| r.message)?;
@@ -172,14 +172,7 @@ impl Supervisor {
         deployed.plan.generation != self.face().record.last_generation + 1
     }
 
-    pub(super) fn trial(
-        &self,
-        deployed: &Deployed,
-        kind: &str,
-        by: &str,
-        what: &str,
-        drop_state: Vec<String>,
-    ) -> Trial {
+    pub(super) fn trial(&self, deployed: &Deployed, kind: &str, by: &str, what: &str) -> Trial {
         let generation = self.face().record.generation;
         Trial {
             generation: deployed.plan.generation,
@@ -188,7 +181,6 @@ impl Supervisor {
             by: by.to_owned(),
             what: what.to_owned(),
             savepoint: format!("generation-{generation}-before-{}", deployed.plan.generation),
-            drop_state,
         }
     }
 

@@ -44,7 +44,7 @@ impl Supervisor {
         ticket: Ticket,
         savepoint: Option<SavepointName>,
     ) -> Next {
-        let word = name_of(state);
+        let word = state.words();
         self.wants(desired, by, word);
         let next = self.rests(state, None);
         match savepoint.map(|name| self.keep_newest(&name).map(|number| (name, number))) {
@@ -136,20 +136,6 @@ pub(in crate::service) fn newest(
     let listed = contents.list().map_err(|e| e.to_string())?;
     let checkpoints = listed.into_iter().filter(|l| matches!(l.name, Name::Checkpoint(_)));
     Ok(checkpoints.filter_map(|l| l.manifest.ok()).max_by_key(|m| (m.checkpoint, m.run)))
-}
-
-pub(super) fn name_of(state: State) -> &'static str {
-    match state {
-        State::Starting => "starting",
-        State::Running => "running",
-        State::Probation => "on probation",
-        State::Restarting => "restarting",
-        State::Stopping => "stopping",
-        State::Paused => "paused",
-        State::Stopped => "stopped",
-        State::Finished => "finished",
-        State::Failed => "failed",
-    }
 }
 
 fn name_of_desired(desired: Desired) -> &'static str {

@@ -70,7 +70,6 @@ pub(super) struct Change {
     pub(super) deployed: Deployed,
     /// The operators to exchange while it runs; none: it begins again.
     pub(super) in_place: Option<Vec<usize>>,
-    pub(super) drop_state: Vec<String>,
     pub(super) probation: ProbationSettings,
     pub(super) kind: &'static str,
     /// In words.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::known::name_of;
 use super::{CHANGED_MEANWHILE, Next, Request, Supervisor, What, accept, refuse_with};
 use crate::service::model::{Desired, State};
 
@@ -41,7 +40,7 @@ impl Supervisor {
                 self.rests_as_wished(Desired::Paused, State::Paused, &by, ticket, None)
             }
             What::Pause => {
-                refuse_with(accepted, ticket, &format!("it doesn't run: it is {}", name_of(state)));
+                refuse_with(accepted, ticket, &format!("it doesn't run: it is {}", state.words()));
                 again
             }
             What::Stop { drain: true, .. } => {
